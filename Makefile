@@ -1,0 +1,45 @@
+# Everything needs only Python (>= 3.11, with venv) and make. A private certificate authority is honoured
+# through SSL_CERT_FILE. `uv`, which reads uv.lock, is installed into a virtual environment of its own.
+PYTHON ?= python3
+export PYTHONDONTWRITEBYTECODE :=
+export UV_PROJECT_ENVIRONMENT
+UV := .venv/tools/bin/uv
+
+.PHONY: help demo test test-all lint format bench sql docs clean
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(UV):
+	$(PYTHON) -m venv .venv/tools
+	.venv/tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# The application as a user has it: not editable, its bytecode compiled.
+.venv/app/.made: $(UV) uv.lock pyproject.toml $(shell find ledger providers cli migrations -name '*.py')
+	UV_PROJECT_ENVIRONMENT=.venv/app $(UV) sync --quiet --python $(PYTHON) --frozen --no-dev --no-editable --compile-bytecode --reinstall-package rentroll
+	@touch $@
+
+# The same with the development tools, and the checkout itself importable.
+.venv/dev/.made: $(UV) uv.lock pyproject.toml
+	UV_PROJECT_ENVIRONMENT=.venv/dev $(UV) sync --quiet --python $(PYTHON) --frozen
+	@touch $@
+
+demo: .venv/app/.made  ## lease, work, give back: the whole story on the built-in emulator
+	@.venv/app/bin/rentroll demo
+
+test: .venv/dev/.made  ## the tests
+	.venv/dev/bin/python -m pytest
+
+lint: .venv/dev/.made  ## ruff, mypy, import-linter, deptry
+	.venv/dev/bin/ruff check .
+	.venv/dev/bin/ruff format --check .
+	.venv/dev/bin/mypy
+	.venv/dev/bin/lint-imports
+	.venv/dev/bin/deptry .
+
+format: .venv/dev/.made  ## lets ruff mend what it can
+	.venv/dev/bin/ruff check --fix .
+	.venv/dev/bin/ruff format .
+
+clean:  ## removes what make made
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

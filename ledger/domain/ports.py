@@ -1,0 +1,194 @@
+"""What the flows need from the outside world, as protocols: the provider, the box, the keys and the clock.
+
+The flows know only these. `providers/` implements them over HTTP and SSH; tests may implement them over the
+emulator's pure state. Nothing here does I/O.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from ledger.domain.errors import CredentialsFailure, ProviderFailure
+
+
+class Instance(Struct, frozen=True, kw_only=True):
+    """fal's view of one machine, as its OpenAPI document describes it (2026-08-21).
+
+    `status` is one of ready, init, pending, provisioning, stopped, unknown, or a value added later; `ip` appears
+    when the machine is ready.
+    """
+
+    id: str
+    instance_type: str
+    region: str
+    status: str
+    ip: str | None = None
+    sector: str | None = None
+    creator_user_nickname: str | None = None
+
+
+class Inventory(Struct, frozen=True, kw_only=True):
+    """One complete walk over an account's instances, sorted by id, each id once."""
+
+    begun_at: datetime
+    instances: tuple[Instance, ...]
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """The account's own name, and its credit balance where the key may read it (a decimal string)."""
+
+    username: str
+    balance: str | None = None
+    currency: str | None = None
+
+
+class CreateRequest(Struct, frozen=True, kw_only=True):
+    """The body of a create, already trimmed: what a replay must repeat byte for byte."""
+
+    instance_type: str
+    ssh_key: str
+    sector: str | None = None
+
+
+class CallFailed(ProviderFailure):
+    """A call to the provider did not succeed; what is known of how far it came.
+
+    `sent` is False only when no byte of the request left this machine. `answered` is True when a complete status
+    line came back. `status`, `error_type` and `request_id` are the provider's; `settles` says that the provider
+    understood and refused (a 4xx with its own error object, other than 408 and 409), so that on a first attempt
+    nothing was made.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: bool = True,
+        answered: bool = False,
+        settles: bool = False,
+        status: int | None = None,
+        error_type: str | None = None,
+        request_id: str | None = None,
+        retry_after_s: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
+        self.sent = sent
+        self.answered = answered
+        self.settles = settles
+        self.status = status
+        self.error_type = error_type
+        self.request_id = request_id
+
+
+class KeyRejected(CallFailed, CredentialsFailure):
+    """401 or 403: the provider does not accept this API key for this call. Exit code 3."""
+
+    code = CredentialsFailure.code
+    exit_code = CredentialsFailure.exit_code
+    remedy = CredentialsFailure.remedy
+
+
+class InstanceAbsent(CallFailed):
+    """404 with the provider's error object: this key sees no such instance. On its own it proves nothing."""
+
+
+class Provider(Protocol):
+    """The four Compute calls and the account, under one API key at one URL.
+
+    Every call raises `CallFailed` or a subclass. `scope` is the canonical endpoint identity that is recorded with
+    each lease; `server_date` is the `Date` header of the newest answer, where one was sent.
+    """
+
+    name: str
+    scope: str
+    server_date: datetime | None
+
+    def create(self, request: CreateRequest, *, idempotency_key: str, timeout_s: float) -> Instance: ...
+    def get(self, instance_id: str) -> Instance: ...
+    def inventory(self) -> Inventory: ...
+    def delete(self, instance_id: str) -> None: ...
+    def account(self) -> Account: ...
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """Where a box answers SSH, and who may log in. `host_key` is the pinned public key line, once known."""
+
+    lease_id: str
+    host: str
+    port: int
+    user: str
+    host_key: str | None = None
+
+
+class BoxFacts(Struct, frozen=True, kw_only=True):
+    """What the staged readiness check learnt: the pinned host key and which tools the box has."""
+
+    port: int
+    host_key: str
+    host_key_fingerprint: str
+    tools: dict[str, bool]
+
+
+class RemoteExit(Struct, frozen=True, kw_only=True):
+    """How a remote command ended: its exit code, or the name of the signal that ended it (`TERM`)."""
+
+    exit_code: int | None
+    signal: str | None = None
+
+
+class RemoteCommand(Struct, frozen=True, kw_only=True):
+    """One command for a box: a line for its `sh`, and what feeds and drains it.
+
+    `stdin` is a readable binary file descriptor, or None for no input; the sinks take each chunk as it comes.
+    """
+
+    line: str
+    stdin: int | None
+    on_stdout: Callable[[bytes], None]
+    on_stderr: Callable[[bytes], None]
+
+
+class Box(Protocol):
+    """The SSH side of one provider. Every method raises `SshFailure` naming the stage it failed at."""
+
+    def check(self, endpoint: Endpoint, *, ports: Sequence[int]) -> BoxFacts:
+        """One staged attempt: TCP, host key (pinned at first contact), authentication, tools."""
+        ...
+
+    def run(self, endpoint: Endpoint, command: RemoteCommand) -> RemoteExit:
+        """Runs one command to its end, streaming both outputs as they come."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Each lease's own key pair on this machine: `keys/<lease_id>/`, 0700 and 0600."""
+
+    def make(self, lease_id: str) -> str:
+        """Makes the pair durably and gives its public key line."""
+        ...
+
+    def destroy(self, lease_id: str) -> None:
+        """Removes the lease's folder; does nothing where it is gone already."""
+        ...
+
+    def private_path(self, lease_id: str) -> Path: ...
+
+
+class Boot(Struct, frozen=True, kw_only=True):
+    """One boot of one machine and how long it has run, through sleep (`CLOCK_BOOTTIME`)."""
+
+    boot_id: str
+    uptime_ms: int
+
+
+class Clock(Protocol):
+    """Time as a parameter. `now` is wall-clock UTC; `monotonic_s` never goes back; `boot` counts through sleep."""
+
+    def now(self) -> datetime: ...
+    def monotonic_s(self) -> float: ...
+    def boot(self) -> Boot: ...
+    def sleep(self, seconds: float) -> None: ...
