@@ -12,37 +12,9 @@ from typing import Protocol
 from msgspec import Struct
 
 from ledger.domain.errors import CredentialsFailure, ProviderFailure
-
-
-class Instance(Struct, frozen=True, kw_only=True):
-    """fal's view of one machine, as its OpenAPI document describes it (2026-08-21).
-
-    `status` is one of ready, init, pending, provisioning, stopped, unknown, or a value added later; `ip` appears
-    when the machine is ready.
-    """
-
-    id: str
-    instance_type: str
-    region: str
-    status: str
-    ip: str | None = None
-    sector: str | None = None
-    creator_user_nickname: str | None = None
-
-
-class Inventory(Struct, frozen=True, kw_only=True):
-    """One complete walk over an account's instances, sorted by id, each id once."""
-
-    begun_at: datetime
-    instances: tuple[Instance, ...]
-
-
-class Account(Struct, frozen=True, kw_only=True):
-    """The account's own name, and its credit balance where the key may read it (a decimal string)."""
-
-    username: str
-    balance: str | None = None
-    currency: str | None = None
+from ledger.domain.instance import Account as Account
+from ledger.domain.instance import Instance as Instance
+from ledger.domain.instance import Inventory as Inventory
 
 
 class CreateRequest(Struct, frozen=True, kw_only=True):
