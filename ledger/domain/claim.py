@@ -12,7 +12,8 @@ class Claim(NamedTuple):
     """One row of the projection. Times are RFC 3339 text, durations whole milliseconds, money decimal text.
 
     `contradiction` is set where an index could not hold (two leases claim one box): the fact stands, a person looks.
-    `billed_from` and `billed_until` bound the time in which evidence says that a box existed.
+    `billed_from` and `billed_until` bound the time in which evidence says that a box existed. `sent` is 1 where a
+    create may have made one.
     """
 
     lease_id: str
@@ -102,6 +103,8 @@ def attention(claim: Claim, now: datetime) -> str | None:
         return f"{claim.contradiction}: look at both before anything is deleted"
     if not claim.is_open:
         return None
+    if claim.billed_until:
+        return f"its box is gone and only its record is open: {stop}"
     if claim.delete_cause:
         return f"its deletion failed ({claim.delete_cause}) and the box may still bill: {stop}"
     if claim.phase == "provisioning" and claim.failure_stage:
@@ -113,7 +116,7 @@ def attention(claim: Claim, now: datetime) -> str | None:
             if is_overdue(claim, now)
             else None
         )
-    if claim.phase in ("rolling-back", "deleting"):
+    if claim.phase in ("rolling-back", "deleting") and claim.instance_id:
         return f"its box is to be deleted and may still bill: {stop}"
     if moment(claim.acquire_deadline) < now:
         what = "may have made a box that bills" if claim.phase == "in-doubt" else "was left unfinished"

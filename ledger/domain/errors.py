@@ -142,3 +142,17 @@ ERRORS: tuple[type[RentrollError], ...] = (
     InDoubt,
 )
 """One class for each row of the exit-code table, in its order."""
+
+
+class Interrupted(BaseException):
+    """A terminal stop signal, raised where the work can be left; not an error of ours.
+
+    `signal_number` is SIGINT or SIGTERM; the process ends with 128 plus it, after giving back.
+    `left` says what state that left.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"interrupted by signal {signal_number}")
+        self.signal_number = signal_number
+        self.left: str | None = None
+        self.lease_id: str | None = None

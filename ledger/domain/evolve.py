@@ -19,10 +19,11 @@ def replay(lease_id: str, facts: Iterable[Recorded]) -> Lease:
 
 def evolve(lease: Lease, fact: Recorded) -> Lease:
     """The lease after one more fact."""
+    newest = lease.recorded_at
     return replace(
         lease,
         sequence=fact.sequence,
-        recorded_at=fact.recorded_at,
+        recorded_at=fact.recorded_at if newest is None else max(newest, fact.recorded_at),
         **_changes(lease, fact),
     )
 
@@ -73,8 +74,8 @@ def _changes(lease: Lease, fact: Recorded) -> dict[str, Any]:
             return changes
         case e.KeepGranted() as event:
             granted: dict[str, Any] = {"keep": event.keep, "keep_cause": event.cause}
-            if event.stage is not None:
-                granted["failure"] = Failure(stage=event.stage, cause=event.failure or "")
+            if event.cause == "failed-acquire":
+                granted["failure"] = Failure(stage=event.stage or "", cause=event.failure or "")
             return granted
         case e.KeepEnded():
             return {"keep": None, "keep_cause": None}
@@ -110,27 +111,37 @@ def _changes(lease: Lease, fact: Recorded) -> dict[str, Any]:
                 "delete_cause": None,
                 "retry_at": None,
                 "shown": lease.shown or event.shown,
+                "keep": None,
+                "keep_cause": None,
             }
         case e.DeleteAccepted():
-            return {"delete_result": "accepted", "delete_accepted_at": at}
+            return {"delete_result": "accepted", "delete_accepted_at": at, "delete_answered": True}
         case e.DeleteDeferred() as event:
-            return {"delete_result": "deferred", "delete_cause": event.cause, "retry_at": event.retry_at}
+            return {
+                "delete_result": "deferred",
+                "delete_cause": event.cause,
+                "delete_answered": lease.delete_answered or event.status is not None,
+                "retry_at": event.retry_at,
+            }
         case e.DeletionConfirmed():
             return {"confirmed_at": at}
         case e.Released() as event:
-            return {"phase": Phase.RELEASED, "outcome": Outcome(event.outcome), "released_at": at}
+            return {"phase": Phase.RELEASED, "outcome": _OUTCOMES.get(event.outcome), "released_at": at}
         case e.Reopened() as event:
             return {**_REOPENED, "slug": event.slug, "shown": True}
         case _ as never:
             assert_never(never)
 
 
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _REOPENED: dict[str, Any] = {
     "phase": Phase.ROLLING_BACK,
     "outcome": None,
     "released_at": None,
     "confirmed_at": None,
     "delete_result": None,
+    "delete_cause": None,
+    "retry_at": None,
     "keep": None,
     "keep_cause": None,
 }
@@ -157,7 +168,7 @@ def _requested(event: e.CreateRequested, fact: Recorded) -> dict[str, Any]:
 def _in_doubt(lease: Lease, event: e.CreateInDoubt) -> dict[str, Any]:
     result = "not-sent" if not event.sent else "answered" if event.answered else "unanswered"
     attempts = _with_result(lease, event.attempt, result)
-    if all(attempt.result == "not-sent" for attempt in attempts):
+    if lease.phase is Phase.IN_DOUBT and all(attempt.result == "not-sent" for attempt in attempts):
         return {
             "phase": Phase.ROLLING_BACK,
             "attempts": attempts,
@@ -167,11 +178,12 @@ def _in_doubt(lease: Lease, event: e.CreateInDoubt) -> dict[str, Any]:
 
 
 def _bound(lease: Lease, event: e.InstanceIdBound, fact: Recorded) -> dict[str, Any]:
-    """An id answered to the live acquirer is worked on; one learnt in any other way is only ever deleted."""
+    """An id answered to the process that asked for it is worked on; one learnt in any other way is only deleted."""
     ours = (
         lease.phase is Phase.IN_DOUBT
         and event.evidence == "create-answer"
         and event.acquirer == lease.acquirer
+        and not lease.is_taken_over
         and lease.stop_reason is None
     )
     changes: dict[str, Any] = {} if ours else dict(_REOPENED)

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import assert_never
 
 from ledger.domain import events as e
-from ledger.domain.errors import Conflict, NotFound, RentrollError, UsageFailure
+from ledger.domain.errors import Conflict, CredentialsFailure, NotFound, RentrollError, UsageFailure
 from ledger.domain.state import Attempt, Lease, Outcome, Phase
-from ledger.domain.units import milliseconds_between
+from ledger.domain.units import DURATION_MAX_MS, after_ms, milliseconds_between
 
 WINDOW_MS = 540_000
 """A create is replayed only within nine minutes of its first POST: fal caches answers per key for ten."""
@@ -22,7 +22,11 @@ DELETE_SETTLE_MS = 60_000
 UNSHOWN_ABSENCE_MS = 30 * 60_000
 """An id that no read has ever shown counts as absent only so long after it was bound."""
 KEEP_MAX_MS = 7 * 86_400_000
+"""A keep, however often renewed, ends at most so far ahead."""
 NEVER_CREATED_INVENTORIES = 5
+"""That many complete inventories, begun after the window closed, show that nothing was made."""
+INVENTORY_SPACING_MS = 5 * 60_000
+"""Two inventories nearer than this count as one look."""
 
 REFUSALS: dict[str, type[RentrollError]] = {
     "exists": Conflict,
@@ -30,10 +34,13 @@ REFUSALS: dict[str, type[RentrollError]] = {
     "released": NotFound,
     "not-ready": NotFound,
     "deleting": NotFound,
+    "bad-limits": UsageFailure,
     "bound-to-another": UsageFailure,
+    "not-new": UsageFailure,
     "already-bound": Conflict,
     "never-sent": UsageFailure,
     "stop-requested": Conflict,
+    "rebound": CredentialsFailure,
     "fenced": Conflict,
     "past-deadline": Conflict,
     "window-closed": Conflict,
@@ -70,17 +77,20 @@ class Refused(RentrollError):
 def decide(lease: Lease, fact: e.LeaseEvent, now: datetime) -> list[e.LeaseEvent]:
     """The facts that follow from a wanted one; none if it is recorded already. Raises `Refused`."""
     if isinstance(fact, e.CreateRequested):
-        return _first(lease, fact)
+        return _first(lease, fact, now)
     if lease.phase is None:
         raise Refused(lease, "no-such-lease", "nothing was ever asked for under this id")
     return [fact] if _is_new(lease, fact, now) else []
 
 
-def _first(lease: Lease, fact: e.CreateRequested) -> list[e.LeaseEvent]:
+def _first(lease: Lease, fact: e.CreateRequested, now: datetime) -> list[e.LeaseEvent]:
     if lease.request == fact:
         return []
     if lease.phase is not None:
         raise Refused(lease, "exists", "this lease id is in use")
+    _require_limits(lease, fact.ttl_ms, fact.idle_timeout_ms)
+    if fact.keep is not None:
+        _require_good_keep(lease, fact.keep, now)
     return [fact]
 
 
@@ -99,9 +109,7 @@ def _is_new(lease: Lease, fact: e.LeaseEvent, now: datetime) -> bool:
         case e.Ready():
             return _ready(lease, fact, now)
         case e.Touched():
-            _require_ready(lease)
-            limits = (fact.ttl_ms or lease.ttl_ms, fact.idle_timeout_ms or lease.idle_timeout_ms)
-            return lease.touched_at != now or limits != (lease.ttl_ms, lease.idle_timeout_ms)
+            return _touched(lease, fact, now)
         case e.KeepGranted():
             return _keep_granted(lease, fact, now)
         case e.KeepEnded():
@@ -112,7 +120,7 @@ def _is_new(lease: Lease, fact: e.LeaseEvent, now: datetime) -> bool:
             return lease.last_sync != fact or lease.touched_at != now
         case e.RunStarted():
             _require_ready(lease)
-            return fact.run_id not in lease.open_runs
+            return fact.run_id not in (*lease.open_runs, lease.finished_run)
         case e.RunFinished():
             return _run_finished(lease, fact)
         case e.ClaimMoved():
@@ -139,6 +147,18 @@ def _is_new(lease: Lease, fact: e.LeaseEvent, now: datetime) -> bool:
             return _reopened(lease, fact)
         case _ as never:
             assert_never(never)
+
+
+def _require_limits(lease: Lease, *limits_ms: int) -> None:
+    if not all(0 < limit_ms <= DURATION_MAX_MS for limit_ms in limits_ms):
+        raise Refused(lease, "bad-limits", "its times are longer than zero and not absurd")
+
+
+def _require_good_keep(lease: Lease, keep: e.Keep, now: datetime) -> None:
+    if not keep.reason.strip():
+        raise Refused(lease, "bad-keep", "keep needs a reason")
+    if not 0 < milliseconds_between(now, keep.until) <= KEEP_MAX_MS:
+        raise Refused(lease, "bad-keep", "keep ends in the future, at most seven days ahead")
 
 
 def _require_open(lease: Lease) -> None:
@@ -173,6 +193,10 @@ def _create_sent(lease: Lease, fact: e.CreateSent, now: datetime) -> bool:
         raise Refused(lease, "already-bound", f"its box is {lease.instance_id}")
     if lease.rejected or (lease.attempts and lease.nothing_sent):
         raise Refused(lease, "settled", "its create is settled: nothing was made")
+    if _is_twin(lease):
+        raise Refused(lease, "settled", "it only holds a second box of another lease: nothing is created for it")
+    if lease.request is not None and lease.credential_binding != lease.request.credential_binding:
+        raise Refused(lease, "rebound", "another key owns it now: its create is not repeated under that")
     _require_acquirer(lease, fact.acquirer, now)
     if 0 < fact.attempt == len(lease.attempts):
         return False
@@ -181,6 +205,7 @@ def _create_sent(lease: Lease, fact: e.CreateSent, now: datetime) -> bool:
     if not lease.attempts:
         if lease.stop_reason is not None:
             raise Refused(lease, "stop-requested", f"a stop was asked for: {lease.stop_reason}")
+        _require_time_left(lease, now)
         return True
     last = lease.attempts[-1]
     if last.result in ("open", "unanswered") and milliseconds_between(last.sent_at, now) < IN_FLIGHT_MS:
@@ -209,6 +234,9 @@ def _create_rejected(lease: Lease, fact: e.CreateRejected) -> bool:
     attempt = _attempt(lease, fact.attempt)
     if attempt.result == "rejected":
         return False
+    _require_open(lease)
+    if lease.instance_id is not None:
+        raise Refused(lease, "already-bound", f"its box is {lease.instance_id}")
     if fact.attempt != 1 or len(lease.attempts) != 1 or attempt.result != "open":
         raise Refused(lease, "may-exist", "a refused replay says nothing about the attempts before it")
     return True
@@ -219,9 +247,27 @@ def _bound(lease: Lease, fact: e.InstanceIdBound) -> bool:
         return False
     if lease.instance_id is not None:
         raise Refused(lease, "bound-to-another", f"its box is {lease.instance_id}, not {fact.instance_id}")
-    if lease.nothing_sent:
-        raise Refused(lease, "never-sent", "no create of it was ever sent")
+    if not fact.instance_id.strip():
+        raise Refused(lease, "no-evidence", "an empty instance id names no box")
+    if lease.request is not None and fact.instance_id in lease.request.ids_before:
+        raise Refused(lease, "not-new", f"{fact.instance_id} was there before its create")
+    if not lease.attempts and not _is_twin(lease):
+        raise Refused(lease, "never-sent", "no create of it was ever announced")
     return True
+
+
+def _is_twin(lease: Lease) -> bool:
+    return lease.request is not None and lease.request.twin_of is not None
+
+
+def _require_time_left(lease: Lease, now: datetime) -> None:
+    """keep does not lengthen an acquisition, but a requested keep that ends sooner shortens it."""
+    request, created_at = lease.request, lease.created_at
+    if request is None or created_at is None:
+        return
+    ends = [after_ms(created_at, lease.ttl_ms)] + ([request.keep.until] if request.keep else [])
+    if now >= min(ends):
+        raise Refused(lease, "past-end", "its time is over")
 
 
 def _ready(lease: Lease, fact: e.Ready, now: datetime) -> bool:
@@ -231,33 +277,44 @@ def _ready(lease: Lease, fact: e.Ready, now: datetime) -> bool:
     if lease.phase is not Phase.PROVISIONING or lease.failure is not None:
         raise Refused(lease, "not-acquiring", f"it is {lease.phase}, not being acquired")
     _require_acquirer(lease, fact.acquirer, now)
+    _require_not_taken_over(lease)
     if fact.instance.id != lease.instance_id:
         raise Refused(lease, "bound-to-another", f"its box is {lease.instance_id}, not {fact.instance.id}")
     if lease.stop_reason is not None:
         raise Refused(lease, "stop-requested", f"a stop was asked for: {lease.stop_reason}")
-    if lease.expires_at is not None and now >= lease.expires_at:
-        raise Refused(lease, "past-end", "its time is over")
+    _require_time_left(lease, now)
     return True
 
 
+def _require_not_taken_over(lease: Lease) -> None:
+    if lease.is_taken_over:
+        raise Refused(lease, "not-acquiring", "its acquisition was taken over: it is only given back")
+
+
+def _touched(lease: Lease, fact: e.Touched, now: datetime) -> bool:
+    _require_ready(lease)
+    ttl_ms = lease.ttl_ms if fact.ttl_ms is None else fact.ttl_ms
+    idle_timeout_ms = lease.idle_timeout_ms if fact.idle_timeout_ms is None else fact.idle_timeout_ms
+    _require_limits(lease, ttl_ms, idle_timeout_ms)
+    return (lease.touched_at, lease.ttl_ms, lease.idle_timeout_ms) != (now, ttl_ms, idle_timeout_ms)
+
+
 def _keep_granted(lease: Lease, fact: e.KeepGranted, now: datetime) -> bool:
-    if lease.keep == fact.keep and lease.keep_cause == fact.cause:
-        return False
     _require_open(lease)
     if fact.cause == "failed-acquire":
         if lease.phase is not Phase.PROVISIONING:
             raise Refused(lease, "not-acquiring", f"it is {lease.phase}, not being acquired")
         if fact.acquirer != lease.acquirer:
             raise Refused(lease, "fenced", "another process has taken it over")
+        _require_not_taken_over(lease)
         if lease.stop_reason is not None:
             raise Refused(lease, "stop-requested", f"a stop was asked for: {lease.stop_reason}")
-    elif not (lease.phase is Phase.PROVISIONING and lease.keep_cause == "failed-acquire"):
+        if not fact.stage:
+            raise Refused(lease, "bad-keep", "a failed acquisition is kept with the stage that it failed at")
+    elif not (lease.phase is Phase.PROVISIONING and lease.failure is not None):
         _require_ready(lease)
-    if not fact.keep.reason.strip():
-        raise Refused(lease, "bad-keep", "keep needs a reason")
-    if not 0 < milliseconds_between(now, fact.keep.until) <= KEEP_MAX_MS:
-        raise Refused(lease, "bad-keep", "keep ends in the future, at most seven days ahead")
-    return True
+    _require_good_keep(lease, fact.keep, now)
+    return (lease.keep, lease.keep_cause) != (fact.keep, fact.cause)
 
 
 def _run_finished(lease: Lease, fact: e.RunFinished) -> bool:
@@ -296,8 +353,12 @@ def _rollback(lease: Lease) -> bool:
 
 
 def is_expired(lease: Lease, now: datetime) -> bool:
-    """Whether its own time is over: TTL, idle time or the end of keep."""
-    return lease.expires_at is not None and now >= lease.expires_at
+    """Whether its own time is over: TTL, idle time or the end of keep. A clock behind the newest fact cannot tell."""
+    return lease.expires_at is not None and now >= lease.expires_at and not _is_behind(lease, now)
+
+
+def _is_behind(lease: Lease, now: datetime) -> bool:
+    return lease.recorded_at is not None and now < lease.recorded_at
 
 
 def _delete_requested(lease: Lease, fact: e.DeleteRequested, now: datetime) -> bool:
@@ -319,7 +380,7 @@ def _delete_requested(lease: Lease, fact: e.DeleteRequested, now: datetime) -> b
     if (
         lease.delete_result == "accepted"
         and lease.delete_accepted_at is not None
-        and milliseconds_between(lease.delete_accepted_at, now) < DELETE_SETTLE_MS
+        and 0 <= milliseconds_between(lease.delete_accepted_at, now) < DELETE_SETTLE_MS
     ):
         raise Refused(lease, "settling", "its deletion was accepted a moment ago")
     return True
@@ -343,9 +404,14 @@ def _deletion_confirmed(lease: Lease, fact: e.DeletionConfirmed, now: datetime) 
         raise Refused(lease, "not-deleting", f"it is {lease.phase}, not deleting")
     if [seen.kind for seen in fact.evidence] != ["get-404", "inventory", "get-404"]:
         raise Refused(lease, "no-evidence", "absence is GET 404, a complete inventory without it, GET 404")
-    if not lease.shown and (
-        lease.delete_result is None or milliseconds_between(lease.bound_at, now) < UNSHOWN_ABSENCE_MS
-    ):
+    looked_at = [seen.at for seen in fact.evidence]
+    if looked_at != sorted(looked_at):
+        raise Refused(lease, "no-evidence", "the looks that its absence rests on are out of order")
+    if lease.shown:
+        return True
+    if not lease.delete_answered:
+        raise Refused(lease, "no-evidence", "no read has ever shown its box and no DELETE of it was answered")
+    if milliseconds_between(lease.bound_at, min(looked_at[0], now)) < UNSHOWN_ABSENCE_MS:
         raise Refused(lease, "no-evidence", "no read has ever shown its box: it may still appear")
     return True
 
@@ -355,6 +421,8 @@ def _released(lease: Lease, fact: e.Released, now: datetime) -> bool:
         if lease.outcome == fact.outcome:
             return False
         raise Refused(lease, "released", f"it is released ({lease.outcome})")
+    if fact.outcome not in list(Outcome):
+        raise Refused(lease, "no-evidence", f"{fact.outcome} is not how a lease ends")
     match Outcome(fact.outcome):
         case Outcome.COMPLETED:
             proven = lease.confirmed_at is not None and lease.ready_at is not None
@@ -365,15 +433,13 @@ def _released(lease: Lease, fact: e.Released, now: datetime) -> bool:
         case Outcome.CANCELLED:
             proven = lease.nothing_sent and lease.instance_id is None
         case Outcome.NEVER_CREATED:
-            proven = (
-                lease.phase is Phase.IN_DOUBT
-                and len(set(fact.inventories)) >= NEVER_CREATED_INVENTORIES
-                and _window_is_over(lease, now)
-            )
+            proven = _never_created(lease, fact, now)
         case Outcome.WRITTEN_OFF:
             if not (fact.reason or "").strip():
                 raise Refused(lease, "no-evidence", "writing off needs a reason")
-            proven = lease.instance_id is not None or _window_is_over(lease, now)
+            # A clock from before the first POST cannot replay it either, and must not take the last way out.
+            since_ms = _since_first_sent_ms(lease, now)
+            proven = lease.instance_id is not None or (since_ms is not None and not 0 <= since_ms < WINDOW_MS)
         case _ as never:
             assert_never(never)
     if not proven:
@@ -381,9 +447,22 @@ def _released(lease: Lease, fact: e.Released, now: datetime) -> bool:
     return True
 
 
-def _window_is_over(lease: Lease, now: datetime) -> bool:
+def _never_created(lease: Lease, fact: e.Released, now: datetime) -> bool:
+    """Whether enough inventories are named and enough time has passed for them to have been made apart."""
+    since_ms = _since_first_sent_ms(lease, now)
+    looking_ms = (NEVER_CREATED_INVENTORIES - 1) * INVENTORY_SPACING_MS
+    return (
+        lease.phase is Phase.IN_DOUBT
+        and len(set(fact.inventories)) >= NEVER_CREATED_INVENTORIES
+        and since_ms is not None
+        and since_ms >= WINDOW_MS + looking_ms
+        and not _is_behind(lease, now)
+    )
+
+
+def _since_first_sent_ms(lease: Lease, now: datetime) -> int | None:
     first = lease.first_sent_at
-    return first is not None and milliseconds_between(first, now) >= WINDOW_MS
+    return None if first is None else milliseconds_between(first, now)
 
 
 def _reopened(lease: Lease, fact: e.Reopened) -> bool:
@@ -393,6 +472,8 @@ def _reopened(lease: Lease, fact: e.Reopened) -> bool:
         if lease.confirmed_at is None and lease.phase is Phase.ROLLING_BACK:
             return False
         raise Refused(lease, "not-released", f"it is {lease.phase}")
+    if not fact.evidence:
+        raise Refused(lease, "no-evidence", "a released box is back only when somebody has seen it")
     return True
 
 

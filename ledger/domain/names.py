@@ -58,7 +58,7 @@ def suffixed_slug(slug: str, lease_id: str, is_taken: Callable[[str], bool]) -> 
     if not is_taken(slug):
         return slug
     for n in range(_SUFFIXED_VARIANTS):
-        variant = f"{slug[: SLUG_MAX - 5]}-{hashlib.sha256(f'{lease_id}/{n}'.encode()).hexdigest()[:4]}"
+        variant = f"{slug[: SLUG_MAX - 5].rstrip('-')}-{hashlib.sha256(f'{lease_id}/{n}'.encode()).hexdigest()[:4]}"
         if not is_taken(variant):
             return variant
-    return f"{slug[: SLUG_MAX - 13]}-{lease_id[-12:]}"
+    return f"{slug[: SLUG_MAX - 13].rstrip('-')}-{lease_id[-12:]}"

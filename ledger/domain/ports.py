@@ -5,6 +5,7 @@ emulator's pure state. Nothing here does I/O.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -75,10 +76,12 @@ class Provider(Protocol):
     each lease; `server_date` is the `Date` header of the newest answer, where one was sent.
     """
 
-    name: str
-    scope: str
-    server_date: datetime | None
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def server_date(self) -> datetime | None: ...
     def create(self, request: CreateRequest, *, idempotency_key: str, timeout_s: float) -> Instance: ...
     def get(self, instance_id: str) -> Instance: ...
     def inventory(self) -> Inventory: ...
@@ -164,3 +167,22 @@ class Clock(Protocol):
     def monotonic_s(self) -> float: ...
     def boot(self) -> Boot: ...
     def sleep(self, seconds: float) -> None: ...
+
+
+class LeaseLock(Protocol):
+    """The exclusive lock of one lease; its holder's death frees it."""
+
+    def acquire(self, *, timeout_s: float) -> None:
+        """Waits for the lock; raises `Conflict` naming the holder when the time is over."""
+        ...
+
+    def try_acquire(self) -> bool: ...
+    def release(self) -> None: ...
+
+
+class Interrupts(Protocol):
+    """Terminal stop signals. Outside a shield the first one raises `Interrupted` where the work stands."""
+
+    def shielded(self) -> AbstractContextManager[None]:
+        """Holds the first signal back until the block ends; a second one still ends the process at once."""
+        ...

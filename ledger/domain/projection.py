@@ -52,7 +52,7 @@ def claim_of(lease: Lease, position: int) -> Claim:
         rate_source=rate.source if rate else None,
         billed_from=_time(lease.bound_at),
         billed_until=_time(lease.confirmed_at),
-        sent=int(not lease.nothing_sent),
+        sent=int(not (lease.nothing_sent or lease.rejected)),
         failure_stage=lease.failure.stage if lease.failure else None,
         failure_cause=lease.failure.cause if lease.failure else None,
         stop_reason=lease.stop_reason,

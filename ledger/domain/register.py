@@ -6,50 +6,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol, Self
 
 from ledger.domain.claim import Claim
 from ledger.domain.events import AccountEvent, LeaseEvent
+from ledger.domain.rows import Head as Head
+from ledger.domain.rows import Problem as Problem
+from ledger.domain.rows import Row as Row
+from ledger.domain.rows import Verification as Verification
 from ledger.domain.state import Lease
-
-
-class Row(NamedTuple):
-    """One event as it is stored. `payload` is the exact canonical JSON text that the hash covers."""
-
-    position: int
-    stream: str
-    sequence: int
-    type: str
-    version: int
-    recorded_at: str
-    actor: str
-    payload: str
-    prev_hash: str
-    hash: str
-
-
-class Head(NamedTuple):
-    """The newest event: its position (0 for an empty ledger), hash and time (None for an empty ledger)."""
-
-    position: int
-    hash: str
-    recorded_at: str | None
-
-
-class Problem(NamedTuple):
-    """One thing that does not verify. `kind` is chain, payload, sequence, projection or schema."""
-
-    position: int
-    kind: str
-    message: str
-
-
-class Verification(NamedTuple):
-    """What a walk over the whole ledger found."""
-
-    events: int
-    head_hash: str
-    problems: tuple[Problem, ...]
 
 
 class Transaction(Protocol):
@@ -81,17 +46,12 @@ class Transaction(Protocol):
         ...
 
 
-class Register(Protocol):
-    """One open ledger."""
+class Reader(Protocol):
+    """The ledger for listings and reports: rows and claims, without understanding an event."""
 
-    def transaction(self) -> AbstractContextManager[Transaction]: ...
-    def load(self, lease_id: str) -> Lease: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *failure: object) -> None: ...
     def head(self) -> Head: ...
-    def salt(self) -> bytes:
-        """The ledger's own random salt for credential bindings; made with the ledger and never changed."""
-        ...
-
-    def claim(self, lease_id: str) -> Claim | None: ...
     def claims(self, *, include_released: bool = False) -> list[Claim]:
         """Open claims, or all; newest first."""
         ...
@@ -104,5 +64,19 @@ class Register(Protocol):
         """Events in order of position, optionally of one stream or of some types, lazily."""
         ...
 
+
+class Register(Reader, Protocol):
+    """One open ledger."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]: ...
+    def load(self, lease_id: str) -> Lease:
+        """The lease as its stream says; sequence 0 where there is none."""
+        ...
+
+    def salt(self) -> bytes:
+        """The ledger's own random salt for credential bindings; made with the ledger and never changed."""
+        ...
+
+    def claim(self, lease_id: str) -> Claim | None: ...
     def verify(self) -> Verification: ...
     def close(self) -> None: ...

@@ -62,7 +62,11 @@ class Failure(Struct, frozen=True, kw_only=True):
 
 
 class Lease(Struct, frozen=True, kw_only=True):
-    """Everything that its facts say of one lease. A lease nothing was said of yet has `sequence` 0 and no phase."""
+    """Everything that its facts say of one lease. A lease nothing was said of yet has `sequence` 0 and no phase.
+
+    `recorded_at` is the latest time of any of its facts: a clock that was set back does not make it earlier.
+    `delete_answered` says that the provider answered a DELETE of its box in whatever way, so that one was sent.
+    """
 
     lease_id: str
     sequence: int = 0
@@ -99,6 +103,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     delete_reason: str | None = None
     delete_result: str | None = None
     delete_accepted_at: datetime | None = None
+    delete_answered: bool = False
     delete_cause: str | None = None
     retry_at: datetime | None = None
     confirmed_at: datetime | None = None
@@ -121,6 +126,11 @@ class Lease(Struct, frozen=True, kw_only=True):
     def nothing_sent(self) -> bool:
         """Whether no byte of any create can have left: there was no attempt, or each is known not to have."""
         return all(attempt.result == "not-sent" for attempt in self.attempts)
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether the process that asked for the box was fenced: whoever goes on may only give it back."""
+        return self.request is not None and self.acquirer != self.request.acquirer
 
     @property
     def is_acquiring(self) -> bool:

@@ -13,7 +13,8 @@ from ledger.domain.errors import UsageFailure
 _UNIT_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 _BARE_SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
-_MAX_MS = 3_660 * 86_400_000
+DURATION_MAX_MS = 3_660 * 86_400_000
+"""Ten years: longer is a slip of the finger, and would leave the calendar."""
 
 
 def format_time(moment: datetime) -> str:
@@ -25,21 +26,22 @@ def parse_time(text: str) -> datetime:
     """A moment from RFC 3339; one without a zone is refused, since it would mean another time elsewhere."""
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        moment = None if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None:
         raise UsageFailure(
             f"not a time: {text.strip()!r}",
             hint="write it as 2026-09-20T02:00:00Z, with Z or an offset",
         )
-    return moment.astimezone(UTC)
+    return moment
 
 
 def parse_duration_ms(text: str) -> int:
     """Milliseconds from `90m`, `1h30m`, `45s`, `2d` or bare seconds (`45`, `0.5`); zero and less are refused."""
     stripped = text.strip()
     milliseconds = _duration_ms(stripped)
-    if milliseconds is None or not 0 < milliseconds <= _MAX_MS:
+    if milliseconds is None or not 0 < milliseconds <= DURATION_MAX_MS:
         raise UsageFailure(
             f"not a duration: {text.strip()!r}",
             hint="write a positive time such as 90m, 1h30m, 45s, 2d or a number of seconds",
@@ -57,8 +59,8 @@ def _duration_ms(text: str) -> int | None:
 
 
 def format_duration(milliseconds: int) -> str:
-    """`1h30m`, `45s`, `2d`: what `parse_duration_ms` reads back, rounded down to whole seconds."""
-    seconds = milliseconds // 1000
+    """`1h30m`, `45s`, `2d`, as `parse_duration_ms` reads it: its two largest units, rounded down, at least `0s`."""
+    seconds = max(0, milliseconds // 1000)
     parts = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
         count, seconds = divmod(seconds, size)

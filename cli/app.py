@@ -1,0 +1,266 @@
+"""The composition root: the only reader of the environment, the clock and randomness; everything is wired here.
+
+Each part is made when it is first asked for and imported only then: `list` opens the ledger for reading and nothing
+else. The API key is read in `provider`, goes into the client, and is kept nowhere.
+"""
+
+import os
+import sys
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from cli import settings as config
+from ledger.domain.errors import UsageFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cli.interrupts import SignalInterrupts
+    from ledger.domain.ports import LeaseLock, Provider
+    from ledger.domain.register import Reader, Register
+    from ledger.flows.book import Book
+    from ledger.flows.services import Services, Stage
+    from providers.fal.client import FalClient
+
+SQLITE = "sqlite:///"
+KEY_VARIABLES = ("RENTROLL_FAL_KEY", "FAL_KEY")
+
+
+class GlobalOptions(NamedTuple):
+    """What stands before the command on the command line."""
+
+    ledger: str | None
+    config: str | None
+    verbosity: int
+    log_format: str
+    color: bool
+
+
+class App:
+    """One invocation."""
+
+    def __init__(self, options: GlobalOptions) -> None:
+        self.options = options
+        self.purpose = "rentroll"
+        self._flags: dict[str, str | None] = {"ledger.url": options.ledger}
+        if options.verbosity:
+            from cli import logs
+
+            logs.configure(options.verbosity, options.log_format)
+
+    def now(self) -> datetime:
+        """The time."""
+        return datetime.now(UTC)  # noqa: TID251 - the one clock of the program
+
+    def random_token(self) -> str:
+        """Eighty random bits and more, as text."""
+        return os.urandom(16).hex()
+
+    def new_run_id(self) -> str:
+        """A name for one run: 80 random bits and more."""
+        from ledger.domain.names import lease_id
+
+        return lease_id(os.urandom).replace("rl_", "run_", 1)
+
+    def use_flags(self, **flags: str | None) -> None:
+        """Puts a command's own flags above every other setting: `fal_api_url` stands for `fal.api_url`."""
+        self._flags |= {name.replace("fal_", "fal.", 1): value for name, value in flags.items()}
+
+    @cached_property
+    def settings(self) -> config.Settings:
+        """Effective settings, flags included."""
+        loaded = config.load(os.environ, repository_file=self._repository_file(), user_file=self._user_file())
+        return loaded.with_flags(self._flags)
+
+    @cached_property
+    def state_dir(self) -> str:
+        """The folder of the ledger, the keys and the logs: absolute."""
+        given = os.environ.get("RENTROLL_STATE_DIR")
+        if given is not None:
+            if not os.path.isabs(given.strip()):  # noqa: PTH117 - pathlib is not needed to list
+                raise UsageFailure("RENTROLL_STATE_DIR must be an absolute path", hint=f"it is {given!r}")
+            return given.strip()
+        from platformdirs import user_state_dir
+
+        return user_state_dir("rentroll")
+
+    @property
+    def keys_root(self) -> str:
+        """The folder that holds each lease's keys."""
+        return f"{self.state_dir}/keys"
+
+    @cached_property
+    def ledger_path(self) -> str:
+        """The file of the ledger. Raises `UsageFailure` for a database that is not served yet."""
+        url = self.settings["ledger.url"].value
+        if not url:
+            return f"{self.state_dir}/ledger.db"
+        if url.startswith(("postgresql://", "postgresql+psycopg://")):
+            raise UsageFailure("a postgresql ledger is not served yet", hint="it comes with a later release")
+        if not url.startswith(SQLITE) or len(url) == len(SQLITE):
+            raise UsageFailure(f"not a ledger: {_without_password(url)!r}", hint="write it as sqlite:////absolute/path")
+        return url.removeprefix(SQLITE)
+
+    def reader(self) -> "Reader":
+        """The ledger for reading claims and events; an empty one where there is none yet."""
+        from ledger.store.sqlite_read import open_sqlite_reader
+
+        reader = open_sqlite_reader(self.ledger_path)
+        if reader is None:
+            from cli.no_ledger import NoLedger
+
+            return NoLedger()
+        return reader
+
+    @cached_property
+    def register(self) -> "Register":
+        """The ledger for appending, made if missing."""
+        from ledger.store.sqlite import open_sqlite
+
+        return open_sqlite(self.ledger_path, create=True, random_bytes=os.urandom, now=self.now)
+
+    @cached_property
+    def actor(self) -> str:
+        """Who is said to have done it: user@host."""
+        import socket
+        from getpass import getuser
+
+        try:
+            user = getuser()
+        except (KeyError, OSError):
+            user = f"uid{os.getuid()}"
+        return f"{user}@{socket.gethostname()}"
+
+    @cached_property
+    def book(self) -> "Book":
+        """The pen of this process; ids that waited in the spool are appended first."""
+        from cli.clock import SystemClock
+        from ledger.flows.book import Book
+        from ledger.flows.spool import merge
+
+        book = Book(self.register, SystemClock(self.random_token()), self.actor)
+        merge(self.spool_folder, book)
+        return book
+
+    @property
+    def spool_folder(self) -> str:
+        """Where ids wait that the ledger would not take."""
+        return f"{self.state_dir}/spool"
+
+    @cached_property
+    def interrupts(self) -> "SignalInterrupts":
+        """The terminal's stop signals, taken over at first use."""
+        from cli.interrupts import SignalInterrupts
+
+        interrupts = SignalInterrupts()
+        interrupts.install()
+        return interrupts
+
+    def api_key(self) -> str | None:
+        """The API key of the environment; a blank one counts as missing."""
+        return next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), None)
+
+    def provider(self, name: str | None = None) -> "FalClient":
+        """The provider under the environment's key. Raises `CredentialsFailure` without one."""
+        from providers.registry import open_provider
+
+        url = self.settings["fal.api_url"]
+        key = self.api_key()
+        if key is None:
+            from providers.absent import missing_key
+
+            raise missing_key()
+        if url.source == "repository":
+            raise UsageFailure(
+                f"{url.origin} points the API key of the environment at {_without_password(url.value)}",
+                hint="a repository's file may not do that; approve it with RENTROLL_FAL_API_URL or --api-url",
+            )
+        return open_provider(name, api_url=url.value, api_key=key, now=self.now)
+
+    def services(
+        self, tell: "Callable[[Stage], None]", provider_name: str | None = None, *, key_required: bool = True
+    ) -> "Services":
+        """Everything that a flow works with. Without `key_required` a missing key shows only where it is needed."""
+        import socket
+        from pathlib import Path
+
+        from cli.clock import SystemClock
+        from ledger.domain.credentials import credential_binding
+        from ledger.flows.services import Services
+        from ledger.flows.spool import Spool
+        from providers.ssh.box import SshBox
+        from providers.ssh.keys import LeaseKeys
+
+        if key_required or self.api_key() is not None:
+            provider: Provider = self.provider(provider_name)
+        else:
+            from providers.absent import AbsentProvider
+
+            provider = AbsentProvider()
+        keys = LeaseKeys(Path(self.keys_root))
+        return Services(
+            book=self.book,
+            provider=provider,
+            credential_binding=credential_binding(self.register.salt(), self.api_key() or ""),
+            box=SshBox(keys),
+            keys=keys,
+            locks=self.lease_lock,
+            clock=SystemClock(self.random_token()),
+            interrupts=self.interrupts,
+            spool=Spool(Path(self.spool_folder)),
+            tell=tell,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            poll_interval_s=self.poll_interval_s,
+        )
+
+    @property
+    def poll_interval_s(self) -> float:
+        """How long to wait between two looks at an instance."""
+        from ledger.domain.units import parse_duration_ms
+
+        return parse_duration_ms(self.settings["fal.poll_interval"].value) / 1000
+
+    def lease_lock(self, lease_id: str) -> "LeaseLock":
+        """The lock of one lease, beside the ledger so that every user of the ledger shares it."""
+        from pathlib import Path
+
+        from ledger.store.locks import LeaseLock
+
+        return LeaseLock(Path(f"{self.ledger_path}.locks"), lease_id, purpose=self.purpose)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person watches stderr."""
+        return sys.stderr.isatty()
+
+    def _repository_file(self) -> str | None:
+        """`rentroll.toml` of the repository that we stand in: the nearest one up to the folder with `.git`."""
+        folder = os.getcwd()  # noqa: PTH109 - pathlib is not needed to list
+        while True:
+            candidate = os.path.join(folder, "rentroll.toml")  # noqa: PTH118
+            if os.path.isfile(candidate):  # noqa: PTH113
+                return candidate
+            parent = os.path.dirname(folder)  # noqa: PTH120
+            if os.path.exists(os.path.join(folder, ".git")) or parent == folder:  # noqa: PTH110, PTH118
+                return None
+            folder = parent
+
+    def _user_file(self) -> str | None:
+        if self.options.config is not None:
+            return self.options.config
+        base = os.environ.get("XDG_CONFIG_HOME", "").strip()
+        if not base and sys.platform == "linux":
+            base = os.path.expanduser("~/.config")  # noqa: PTH111
+        if not base:
+            from platformdirs import user_config_dir
+
+            base = os.path.dirname(user_config_dir("rentroll"))  # noqa: PTH120
+        candidate = f"{base}/rentroll/config.toml"
+        return candidate if os.path.isfile(candidate) else None  # noqa: PTH113
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}".partition("?")[0]

@@ -1,0 +1,106 @@
+"""`rentroll doctor`: is everything set up? It only reads; nothing is made, nothing is appended."""
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from msgspec import Struct, to_builtins
+
+from cli.app import App
+from cli.options import as_json, endpoint
+from cli.render import emit, say
+from ledger.domain.errors import RentrollError, UsageFailure
+
+CLOCK_SKEW_MAX_S = 60
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One thing that was looked at. `exit_code` is what the command ends with if this is the first that is not ok."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str | None = None
+    exit_code: int = 0
+
+
+@click.command(name="doctor")
+@endpoint
+@as_json
+@click.pass_obj
+def command(app: App, api_url: str | None, as_json: bool) -> int:
+    """Check the set-up, without changing anything."""
+    app.use_flags(fal_api_url=api_url)
+    steps: list[tuple[str, Callable[[], str]]] = [
+        ("python", platform.python_version),
+        ("settings", lambda: _settings(app)),
+        ("state", lambda: _state(app)),
+        ("ledger", lambda: _ledger(app)),
+        ("ssh", _ssh),
+        ("credentials", lambda: _credentials(app)),
+        ("provider", lambda: _provider(app)),
+    ]
+    checks = [_check(name, step) for name, step in steps]
+    code = next((check.exit_code for check in checks if not check.ok), 0)
+    if as_json:
+        emit("doctor", {"ok": code == 0, "checks": to_builtins(checks), "mutated": False})
+        return code
+    for check in checks:
+        say(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12}{check.detail}")
+        if check.hint:
+            say(f"      {'':<12}{check.hint}")
+    say("nothing was changed; whether a box boots was not tried")
+    return code
+
+
+def _check(name: str, step: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, detail=step())
+    except RentrollError as failure:
+        return Check(name=name, ok=False, detail=failure.message, hint=failure.hint, exit_code=failure.exit_code)
+
+
+def _settings(app: App) -> str:
+    return f"{len(app.settings.items())} settings; fal at {app.settings['fal.api_url'].source} URL"
+
+
+def _state(app: App) -> str:
+    folder = Path(app.state_dir)
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise UsageFailure(f"{existing} cannot be written", hint="set RENTROLL_STATE_DIR to a folder of yours")
+    return f"{folder}{'' if folder.exists() else ' (made at the first lease)'}"
+
+
+def _ledger(app: App) -> str:
+    with app.reader() as reader:
+        return f"{app.ledger_path}: {reader.head().position} events, {len(reader.claims())} open leases"
+
+
+def _ssh() -> str:
+    found = [tool for tool in ("ssh", "rsync", "git") if shutil.which(tool)]
+    return f"{', '.join(found) or 'none of ssh, rsync, git'} on this machine"
+
+
+def _credentials(app: App) -> str:
+    if app.api_key() is None:
+        from providers.absent import missing_key
+
+        raise missing_key()
+    return "an API key is set in the environment"
+
+
+def _provider(app: App) -> str:
+    """The inventory's size and an order-independent fingerprint of its ids (scenario DOC-02); the clock's skew."""
+    with app.provider() as provider:
+        ids = [instance.id for instance in provider.inventory().instances]
+        date = provider.server_date
+    digest = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+    skew_s = abs((app.now() - date).total_seconds()) if date is not None else 0
+    if skew_s > CLOCK_SKEW_MAX_S:
+        raise UsageFailure(f"this machine's clock and fal's differ by {skew_s:.0f} s", hint="set the clock")
+    return f"auth, control plane and inventory ready: {len(ids)} instances, fingerprint {digest}"

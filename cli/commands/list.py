@@ -1,0 +1,111 @@
+"""`rentroll list`: the open leases, from the ledger alone: instant, without a key, without the network."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.app import App
+from cli.options import as_json
+from cli.render import emit, money, note, say, short_type, span, table, until
+from ledger.domain.claim import Claim, accrued, attention, lease_object, moment
+
+if TYPE_CHECKING:
+    from ledger.domain.rows import Head
+
+
+@click.command(name="list")
+@click.option("--all", "include_released", is_flag=True, help="Released leases too.")
+@click.option("--as-of", metavar="TIME|POSITION", help="As the ledger stood then.")
+@click.option("--refresh", is_flag=True, help="Ask the provider what it shows of each box.")
+@click.option("-q", "--quiet", is_flag=True, help="Print lease ids only.")
+@click.option("--api-url", metavar="URL", help="Where fal's API is, for --refresh.")
+@as_json
+@click.pass_obj
+def command(
+    app: App, include_released: bool, as_of: str | None, refresh: bool, quiet: bool, api_url: str | None, as_json: bool
+) -> None:
+    """Show the open leases, newest first."""
+    now, position, claims = _claims(app, include_released, as_of)
+    if refresh:
+        from cli.refresh import refreshed
+
+        app.use_flags(fal_api_url=api_url)
+        claims = refreshed(app, claims)
+    if quiet:
+        for claim in claims:
+            say(claim.lease_id)
+    elif as_json:
+        leases = [lease_object(claim, now, app.keys_root) for claim in claims]
+        emit(
+            "list",
+            {"as_of": _utc(now), "position": position, "leases": leases, "totals": totals(claims, now)},
+        )
+    else:
+        show(claims, now)
+
+
+def _claims(app: App, include_released: bool, as_of: str | None) -> tuple[datetime, int, list[Claim]]:
+    if as_of is not None:
+        from cli.as_of import claims_as_of
+
+        return claims_as_of(app, as_of, include_released=include_released)
+    with app.reader() as reader:
+        head: Head = reader.head()
+        return app.now(), head.position, reader.claims(include_released=include_released)
+
+
+def _utc(now: datetime) -> str:
+    return now.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def totals(claims: Sequence[Claim], now: datetime) -> dict[str, Any]:
+    """Sums over the open leases. A cost that is not known is in no sum: `unpriced` says how many there are."""
+    billing = [claim for claim in claims if claim.is_open]
+    costs = [accrued(claim, now) for claim in billing]
+    priced = [claim for claim, cost in zip(billing, costs, strict=True) if cost is not None]
+    currencies = {claim.currency for claim in priced if claim.currency}
+    one_currency = len(currencies) <= 1
+    return {
+        "open": len(billing),
+        "rate_per_hour": _sum(c.rate_per_hour for c in billing if c.rate_per_hour and c.instance_id)
+        if one_currency
+        else None,
+        "accrued": _sum(cost for cost in costs if cost is not None) if one_currency else None,
+        "currency": currencies.pop() if len(currencies) == 1 else None,
+        "unpriced": len(billing) - len(priced),
+    }
+
+
+def _sum(amounts: Any) -> str:
+    from decimal import Decimal
+
+    return str(sum(map(Decimal, amounts), Decimal("0.00")))
+
+
+def show(claims: Sequence[Claim], now: datetime) -> None:
+    """The table, a line of totals, and what needs a person."""
+    if not claims:
+        say("no open leases")
+        return
+    rows = [
+        (
+            claim.slug,
+            claim.outcome or claim.phase,
+            short_type(claim.instance_type),
+            span((now - moment(claim.created_at)).total_seconds()),
+            until(moment(claim.expires_at), now) if claim.is_open else "-",
+            money(accrued(claim, now), claim.currency),
+        )
+        for claim in claims
+    ]
+    table(("LEASE", "PHASE", "TYPE", "AGE", "LEFT", "COST"), rows)
+    sums = totals(claims, now)
+    unpriced = f", {sums['unpriced']} of unknown cost" if sums["unpriced"] else ""
+    rate = money(sums["rate_per_hour"], sums["currency"])
+    say(f"{sums['open']} open at {rate}/h, {money(sums['accrued'], sums['currency'])} so far{unpriced}")
+    for claim in claims:
+        wanted = attention(claim, now)
+        if wanted:
+            note(f"{claim.slug}: {wanted}")

@@ -1,0 +1,221 @@
+"""`rentroll run -- CMD…`: leases or reuses a box, runs a command on it, streams, gives the box back."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.app import App
+from cli.failures import RUN_FAILED
+from cli.leases import find
+from cli.leasing import ask_of, lease_a_box, wanted
+from cli.options import as_json, endpoint, lease_limits
+from cli.progress import Progress
+from cli.render import emit, note
+from ledger.domain import names
+from ledger.domain.claim import lease_object
+from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
+
+if TYPE_CHECKING:
+    from ledger.domain.ports import RemoteExit
+    from ledger.domain.state import Lease
+    from ledger.flows.services import Stage
+
+LATER = ("sync_only", "shell", "script", "env", "env_file", "download", "tty", "junit")
+SIGNALS = 128
+POLICIES = ("success", "failure", "always", "never")
+
+
+@click.command(name="run")
+@lease_limits
+@endpoint
+@click.option("--id", "lease_name", metavar="LEASE", help="Reuse this lease; it is not given back.")
+@click.option("--reuse", is_flag=True, help="With --slug: the open lease of that name, or a new one.")
+@click.option("--no-sync", is_flag=True, help="Do not copy the working tree.")
+@click.option("--sync-only", is_flag=True, help="Not built yet.")
+@click.option("--shell", is_flag=True, help="Not built yet.")
+@click.option("--script", metavar="FILE", help="Not built yet.")
+@click.option("--env", metavar="NAME", multiple=True, help="Not built yet.")
+@click.option("--env-file", metavar="FILE", help="Not built yet.")
+@click.option("--download", metavar="REMOTE[=LOCAL]", multiple=True, help="Not built yet.")
+@click.option("-t", "--tty/--no-tty", default=None, help="-t is not built yet.")
+@click.option("--keep-on-failure", is_flag=True, help="Do not give the box back if the command fails.")
+@click.option("--stop-after", type=click.Choice(POLICIES), help="When the box is given back.")
+@click.option("--timing-json", metavar="FILE", help="Write the phases of the run to a file.")
+@as_json
+@click.argument("remote", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD…")
+@click.pass_obj
+def command(app: App, /, remote: tuple[str, ...], as_json: bool, **flags: Any) -> int:
+    """Run a command on a leased box."""
+    _refuse_what_is_not_built(flags)
+    if not remote:
+        raise UsageFailure("no command to run", hint="rentroll run --no-sync -- CMD…")
+    app.purpose = "run"
+    return _Run(app, remote, flags).go(as_json=as_json)
+
+
+def _refuse_what_is_not_built(flags: dict[str, Any]) -> None:
+    if not flags["no_sync"]:
+        raise UsageFailure("copying the working tree is not built yet", hint="say --no-sync")
+    for name in LATER:
+        if flags.get(name):
+            raise UsageFailure(f"--{name.replace('_', '-')} is not built yet", hint="it comes with a later release")
+    if flags["reuse"] and flags["slug"] is None:
+        raise UsageFailure("--reuse goes with --slug")
+
+
+class _Run:
+    """One `rentroll run`, from its flags to its exit code."""
+
+    def __init__(self, app: App, remote: tuple[str, ...], flags: dict[str, Any]) -> None:
+        self._app = app
+        self._remote = remote
+        self._flags = flags
+        self.run_id = app.new_run_id()
+        self.phases: dict[str, float] = {}
+        self._is_ours = False
+
+    def go(self, *, as_json: bool) -> int:
+        """Lease, command, release; the remote code, or 125 where giving back failed after a remote 0."""
+        with self._timed("lease"):
+            lease = self._lease()
+        try:
+            with self._timed("command"):
+                remote = self._work(lease, as_json=as_json)
+        except (RentrollError, Interrupted) as failure:
+            self._give_back(lease, failed=True, first=failure)
+            raise
+        code = exit_code(remote)
+        unreleased = self._give_back(lease, failed=code != 0)
+        self._write_timing()
+        if unreleased is not None and code == 0:
+            raise unreleased
+        if as_json:
+            self._emit(lease, remote)
+        return code
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[f"{phase}_seconds"] = round(time.monotonic() - began_s, 3)
+
+    def _lease(self) -> "Lease":
+        """The lease that is named, or a new one that ends with this run."""
+        flags, app = self._flags, self._app
+        app.use_flags(fal_api_url=flags["api_url"])
+        name = flags["lease_name"]
+        if flags["reuse"]:
+            with app.reader() as reader:
+                held = [claim for claim in reader.find(names.normalise_slug(flags["slug"])) if claim.is_open]
+            name = held[0].lease_id if held else None
+        if name is not None:
+            return app.register.load(find(app, name).lease_id)
+        self._is_ours = True
+        ask = ask_of(flags)
+        return lease_a_box(app, ask, wanted(app, ask, purpose="run"))
+
+    def _work(self, lease: "Lease", *, as_json: bool) -> "RemoteExit":
+        from cli.alive import signs_of_life
+        from cli.repository import here
+        from ledger.flows.work import Job, remote_line, run
+        from providers.ssh.openssh import quote_argv
+
+        job = Job(
+            run_id=self.run_id,
+            lease_id=lease.lease_id,
+            command=self._remote,
+            line=remote_line(lease, self.run_id, quote_argv(self._remote)),
+            repository=here(),
+            stdin=sys.stdin.fileno(),
+            on_stdout=_sink(2 if as_json else 1),
+            on_stderr=_sink(2),
+        )
+        services = self._app.services(_unseen, key_required=False)
+        return run(services, job, lambda lease_id: signs_of_life(self._app, lease_id, "run"))
+
+    def _give_back(self, lease: "Lease", *, failed: bool, first: BaseException | None = None) -> RentrollError | None:
+        """Releases as the policy says; a failure of it is told, and given to the caller to judge."""
+        from ledger.flows.stop import Stop, stop
+        from ledger.flows.work import must_release
+
+        if not must_release(
+            policy=self._flags["stop_after"],
+            is_ours=self._is_ours,
+            keep=self._flags["keep"],
+            keep_on_failure=self._flags["keep_on_failure"],
+            failed=failed,
+        ):
+            if self._is_ours:
+                note(f"{lease.slug} stays and bills: `rentroll stop {lease.slug}` gives it back")
+            return None
+        app = self._app
+        wish = Stop(lease_id=lease.lease_id, reason="the run ended", cause="run-finished", token=app.random_token())
+        try:
+            with (
+                self._timed("release"),
+                app.interrupts.shielded(),
+                Progress(terminal=app.is_terminal, rate_per_hour=None, interrupts=app.interrupts) as progress,
+            ):
+                stop(app.services(progress.tell), wish)
+        except RentrollError as failure:
+            note(f"{lease.slug} was not given back ({failure.code}): {failure.message}")
+            failure.next_step = f"rentroll stop {lease.slug}"
+            return failure
+        except Interrupted:
+            if first is None:
+                raise
+        return None
+
+    def _write_timing(self) -> None:
+        path = self._flags["timing_json"]
+        if path is None:
+            return
+        try:
+            Path(path).write_text(
+                json.dumps({"schema": "rentroll.timing/1", "run_id": self.run_id, **self.phases}) + "\n"
+            )
+        except OSError as failure:
+            note(f"the timing could not be written to {path}: {failure.strerror}")
+
+    def _emit(self, lease: "Lease", remote: "RemoteExit") -> None:
+        claim = self._app.book.claim(lease.lease_id)
+        outcome = {
+            "run_id": self.run_id,
+            "exit_code": exit_code(remote),
+            "signal": remote.signal,
+            "duration_seconds": self.phases["command_seconds"],
+            "phases": self.phases,
+        }
+        emit("run", {"lease": lease_object(claim, self._app.now(), self._app.keys_root), "run": outcome})
+
+
+def _unseen(_stage: "Stage") -> None:
+    """The command's own output is what people see while it runs."""
+
+
+def exit_code(remote: "RemoteExit") -> int:
+    """The remote code as it is; 128+N for signal N."""
+    if remote.signal is not None:
+        return SIGNALS + signal.Signals[f"SIG{remote.signal}"].value
+    return remote.exit_code if remote.exit_code is not None else RUN_FAILED
+
+
+def _sink(descriptor: int) -> Callable[[bytes], None]:
+    """Writes every byte to one of our own streams, unbuffered, so that nothing waits and nothing is reordered."""
+
+    def write(chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+    return write

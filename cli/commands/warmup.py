@@ -1,0 +1,61 @@
+"""`rentroll warmup`: leases a box and waits until it is ready."""
+
+from typing import Any
+
+import click
+
+from cli.app import App
+from cli.leasing import ask_of, lease_a_box, wanted, worst_case
+from cli.options import as_json, endpoint, lease_limits
+from cli.render import emit, money, say, short_type
+from ledger.domain.claim import json_seconds, lease_object, short_time
+from ledger.domain.units import format_duration, format_time
+from ledger.flows.acquire import Wanted
+
+
+@click.command(name="warmup")
+@lease_limits
+@endpoint
+@click.option("--dry-run", is_flag=True, help="Show the request, the limits and the worst-case cost; lease nothing.")
+@as_json
+@click.pass_obj
+def command(app: App, /, dry_run: bool, as_json: bool, **flags: Any) -> None:
+    """Lease a box and wait until it is ready."""
+    ask = ask_of(flags)
+    want = wanted(app, ask, purpose="warmup")
+    if dry_run:
+        _show_plan(app, want, as_json=as_json)
+        return
+    lease = lease_a_box(app, ask, want)
+    claim = app.book.claim(lease.lease_id)
+    if as_json:
+        emit("warmup", lease_object(claim, app.now(), app.keys_root))
+        return
+    say(f"{claim.slug} is ready: {claim.ssh_user}@{claim.ssh_host}:{claim.ssh_port} ({claim.instance_id})")
+    say(f"  nobody watches it: it ends at {short_time(claim.expires_at)} only if `rentroll stop {claim.slug}` is run")
+
+
+def _show_plan(app: App, want: Wanted, *, as_json: bool) -> None:
+    cost = worst_case(want, app.now())
+    plan: dict[str, Any] = {
+        "provider": "fal",
+        "api_url": app.settings["fal.api_url"].value,
+        "request": {"instance_type": want.instance_type, "sector": want.sector, "ssh_key": "made for this lease"},
+        "slug": want.slug,
+        "ttl_seconds": json_seconds(want.ttl_ms),
+        "idle_timeout_seconds": json_seconds(want.idle_timeout_ms),
+        "timeout_seconds": json_seconds(want.timeout_ms),
+        "keep": {"until": short_time(format_time(want.keep.until)), "reason": want.keep.reason} if want.keep else None,
+        "worst_case_cost": None if cost is None else str(cost),
+        "currency": want.rate.currency if want.rate else None,
+    }
+    if as_json:
+        emit("warmup-plan", plan)
+        return
+    say(f"would lease {short_type(want.instance_type)} {want.sector or ''}".rstrip() + f" as {want.slug}")
+    say(f"  for {format_duration(want.ttl_ms)} at most, {format_duration(want.idle_timeout_ms)} idle")
+    say(
+        f"  at most {money(plan['worst_case_cost'], plan['currency'])}"
+        if cost
+        else "  at an unknown cost: no rate is set"
+    )

@@ -1,0 +1,47 @@
+"""Where every failure becomes an exit code and words: one line of what happened, why it may be, what to type next."""
+
+import json
+import sys
+from typing import Any
+
+from ledger.domain.errors import Interrupted, RentrollError
+
+RUN_FAILED = 125
+"""`run` gives the remote command's own code; all of our own failures in it are 125."""
+
+
+def error_object(failure: RentrollError) -> dict[str, Any]:
+    """The error object of the command-line contract; optional fields are left out, not null."""
+    error: dict[str, Any] = {"code": failure.code, "exit_code": failure.exit_code, "message": failure.message}
+    optional = {
+        "hint": failure.hint,
+        "next": failure.next_step,
+        "lease_id": failure.lease_id,
+        "retry_after_seconds": failure.retry_after_s,
+    }
+    error |= {name: value for name, value in optional.items() if value is not None}
+    return {"schema": "rentroll.error/1", "error": error}
+
+
+def report(failure: RentrollError, *, command: str | None, as_json: bool) -> int:
+    """Tells a failure on stderr, and on stdout under `--json`; gives the exit code."""
+    if as_json:
+        sys.stdout.write(json.dumps(error_object(failure)) + "\n")
+    lines = [f"rentroll: {failure.code}: {failure.message}"]
+    if failure.hint:
+        lines.append(f"  hint: {failure.hint}")
+    if failure.next_step:
+        lines.append(f"  next: {failure.next_step}")
+    if not failure.hint and not failure.next_step:
+        lines.append(f"  hint: {failure.remedy}")
+    if command == "run":
+        lines = [*lines[1:], lines[0]]  # its class is in the last line on stderr
+    sys.stderr.write("\n".join(lines) + "\n")
+    return RUN_FAILED if command == "run" else failure.exit_code
+
+
+def report_interrupt(interrupted: Interrupted) -> int:
+    """Tells what an interrupt left; gives 128 plus the signal."""
+    if interrupted.left:
+        sys.stderr.write(f"rentroll: interrupted: {interrupted.left}\n")
+    return 128 + interrupted.signal_number

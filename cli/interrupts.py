@@ -1,0 +1,57 @@
+"""SIGINT and SIGTERM: the first one gives back in order, the second one ends the process at once."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ledger.domain.errors import Interrupted
+
+EXIT_BASE = 128
+
+
+class SignalInterrupts:
+    """Turns the first stop signal into `Interrupted` where the work stands, or when its shield ends.
+
+    `stop_command` is what a person types if this process does not finish; it is printed before anything else.
+    """
+
+    def __init__(self) -> None:
+        self.stop_command: str | None = None
+        self._shields = 0
+        self._received: int | None = None
+        self._pending = False
+
+    def install(self) -> None:
+        """Takes the signals over for the rest of the process."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Holds the first signal back until the block ends."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+        if self._pending and not self._shields:
+            self._pending = False
+            raise Interrupted(self._received or signal.SIGINT)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._received is not None:
+            self._say("left at once: the ledger knows what is open")
+            os._exit(EXIT_BASE + number)
+        self._received = number
+        self._say("giving back (once more to leave at once)" if self.stop_command else "stopping")
+        if self._shields:
+            self._pending = True
+        else:
+            raise Interrupted(number)
+
+    def _say(self, what: str) -> None:
+        then = f"; to finish by hand: {self.stop_command}" if self.stop_command else ""
+        os.write(sys.stderr.fileno(), f"\nrentroll: {what}{then}\n".encode())

@@ -1,0 +1,37 @@
+"""From a LEASE argument to one claim, and what a command shows of it."""
+
+from typing import TYPE_CHECKING
+
+from ledger.domain.errors import NotFound, UsageFailure
+
+if TYPE_CHECKING:
+    from cli.app import App
+    from ledger.domain.claim import Claim
+
+
+def find(app: "App", name: str) -> "Claim":
+    """The one claim that a name means. Raises `NotFound`, or `UsageFailure` where it means several."""
+    with app.reader() as reader:
+        found = reader.find(name.strip())
+    if not found:
+        raise NotFound(f"no lease {name.strip()!r} in this ledger", next_step="rentroll list --all")
+    if len(found) > 1:
+        ids = ", ".join(claim.lease_id for claim in found)
+        raise UsageFailure(f"{name.strip()!r} means several leases: {ids}", hint="use a lease id")
+    return found[0]
+
+
+def find_or_only(app: "App", name: str | None) -> "Claim":
+    """The named claim, or this repository's only open one."""
+    if name is not None:
+        return find(app, name)
+    from cli.repository import here
+
+    repository = here()
+    label = repository and (repository.origin or repository.path)
+    with app.reader() as reader:
+        ours = [claim for claim in reader.claims() if label is not None and claim.repository == label]
+    if len(ours) == 1:
+        return ours[0]
+    what = "several open leases" if ours else "no open lease"
+    raise UsageFailure(f"name a lease: this repository has {what}", next_step="rentroll list")

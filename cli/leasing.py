@@ -1,0 +1,185 @@
+"""From flags and settings to one acquisition: what `warmup` and `run` share."""
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from cli.progress import Progress
+from cli.render import note
+from cli.repository import here
+from cli.settings import CURRENCY, RATES
+from ledger.domain import events as e
+from ledger.domain import names
+from ledger.domain.errors import UsageFailure
+from ledger.domain.ports import CallFailed
+from ledger.domain.state import Lease
+from ledger.domain.units import after_ms, parse_duration_ms, parse_money, parse_time
+from ledger.flows.acquire import Wanted, acquire
+from providers import registry
+
+if TYPE_CHECKING:
+    from cli.app import App
+
+TOO_MANY_REQUESTS = 429
+RETRY_S = 15
+
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """The flags of `warmup` and `run`, as text."""
+
+    provider: str
+    instance_type: str | None
+    sector: str | None
+    user: str | None
+    work_root: str | None
+    slug: str | None
+    ttl: str | None
+    idle_timeout: str | None
+    keep: bool
+    keep_until: str | None
+    reason: str | None
+    max_cost: str | None
+    timeout: str
+    wait: str | None
+    api_url: str | None
+
+
+def ask_of(flags: Mapping[str, Any]) -> Ask:
+    """Picks the lease's flags out of a command's."""
+    return Ask(**{name: flags[name] for name in Ask.__struct_fields__})
+
+
+def wanted(app: "App", ask: Ask, *, purpose: str) -> Wanted:
+    """Judges flags and settings before anything is made. Raises `UsageFailure`."""
+    if ask.max_cost is not None:
+        raise UsageFailure("--max-cost is not built yet", hint="it comes with a later release; nothing was leased")
+    registry.canonical_name(ask.provider)
+    app.use_flags(
+        fal_api_url=ask.api_url,
+        fal_instance_type=ask.instance_type,
+        fal_user=ask.user,
+        fal_work_root=ask.work_root,
+        ttl=ask.ttl,
+        idle_timeout=ask.idle_timeout,
+    )
+    settings = app.settings
+    instance_type = registry.require_type(settings["fal.instance_type"].value)
+    lease_id = names.lease_id(os.urandom)
+    slug = names.normalise_slug(ask.slug) if ask.slug is not None else names.generated_slug(lease_id)
+    return Wanted(
+        lease_id=lease_id,
+        slug=slug,
+        slug_is_explicit=ask.slug is not None,
+        instance_type=instance_type,
+        sector=_sector(app, ask, instance_type),
+        ttl_ms=parse_duration_ms(settings["ttl"].value),
+        idle_timeout_ms=parse_duration_ms(settings["idle_timeout"].value),
+        keep=_keep(app, ask),
+        timeout_ms=parse_duration_ms(ask.timeout),
+        purpose=purpose,
+        acquirer=app.random_token(),
+        rate=rate_of(app, instance_type),
+        repository=here(),
+        ssh_user=_login(settings["fal.user"].value),
+        ssh_port=_port(settings["fal.ssh_port"].value),
+        work_root=_work_root(settings["fal.work_root"].value),
+    )
+
+
+def rate_of(app: "App", instance_type: str) -> e.Rate | None:
+    """The configured rate of a type; fal publishes none, so there may be none."""
+    setting = app.settings.get(f"{RATES}{instance_type}")
+    if setting is None:
+        return None
+    return e.Rate(per_hour=parse_money(setting.value), currency=CURRENCY, source=f"settings: {setting.source}")
+
+
+def lease_a_box(app: "App", ask: Ask, want: Wanted) -> Lease:
+    """Acquires with progress; under `--wait`, tries again as a new lease while fal asks to come back later."""
+    rate = want.rate.per_hour if want.rate else None
+    patience_ms = parse_duration_ms(ask.wait) if ask.wait is not None else 0
+    give_up_at = after_ms(app.now(), patience_ms)
+    with Progress(terminal=app.is_terminal, rate_per_hour=rate, interrupts=app.interrupts) as progress:
+        services = app.services(progress.tell, ask.provider)
+        while True:
+            try:
+                return acquire(services, want)
+            except CallFailed as failure:
+                pause_s = failure.retry_after_s or RETRY_S
+                later = after_ms(app.now(), pause_s * 1000)
+                if failure.status != TOO_MANY_REQUESTS or later > give_up_at:
+                    raise
+                note(f"fal asks to come back: trying again as a new lease in {pause_s} s")
+                services.clock.sleep(pause_s)
+                want = wanted(app, ask, purpose=want.purpose)
+
+
+def _sector(app: "App", ask: Ask, instance_type: str) -> str | None:
+    if ask.sector is not None:
+        sector = registry.require_sector(ask.sector.strip())
+        if not registry.takes_sector(instance_type):
+            raise UsageFailure(f"--sector is only valid with the 8x type, not {instance_type}")
+        return sector
+    setting = app.settings["fal.sector"]
+    if not setting.value:
+        return None
+    if not registry.takes_sector(instance_type):
+        note(f"the sector of {setting.origin} is ignored: {instance_type} takes none")
+        return None
+    return registry.require_sector(setting.value)
+
+
+def _keep(app: "App", ask: Ask) -> e.Keep | None:
+    if not ask.keep and ask.keep_until is None:
+        return None
+    if ask.reason is None or not ask.reason.strip():
+        raise UsageFailure("--keep needs --reason", hint="say why the box must outlive its time")
+    until = ask.keep_until if ask.keep_until is not None else app.settings["ttl"].value
+    return e.Keep(until=moment_or_duration(app, until), reason=ask.reason.strip())
+
+
+def moment_or_duration(app: "App", text: str) -> Any:
+    """A future time, at most seven days ahead, from a time or a duration. Raises `UsageFailure`."""
+    from ledger.domain.lease import KEEP_MAX_MS
+
+    now = app.now()
+    moment = parse_time(text) if "T" in text or "-" in text else after_ms(now, parse_duration_ms(text))
+    if not now < moment <= after_ms(now, KEEP_MAX_MS):
+        raise UsageFailure(f"--keep-until is in the future, at most seven days ahead: {text!r}")
+    return moment
+
+
+def _login(user: str) -> str:
+    """A login name that can be no option and no shell word (scenario CFG-12)."""
+    import re
+
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", user):
+        raise UsageFailure(f"not a login name: {user!r}")
+    return user
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65_536:  # noqa: PLR2004 - the range of ports
+        raise UsageFailure(f"fal.ssh_port is not a port: {text!r}")
+    return int(text)
+
+
+def _work_root(folder: str) -> str:
+    """An absolute folder on the box, or one in the login's home (scenario CFG-11)."""
+    if not folder.startswith(("/", "~/")) or folder.rstrip("/") in ("", "~"):
+        raise UsageFailure(f"fal.work_root must be absolute or start with ~/: {folder!r}")
+    return folder.rstrip("/")
+
+
+def worst_case(want: Wanted, now: Any) -> Decimal | None:
+    """What the lease can cost at most if somebody enforces its end; None without a rate."""
+    from ledger.domain.money import cost_of
+    from ledger.domain.units import milliseconds_between
+
+    if want.rate is None:
+        return None
+    longest_ms = max(want.ttl_ms, milliseconds_between(now, want.keep.until) if want.keep else 0)
+    return cost_of(want.rate.per_hour, longest_ms)

@@ -1,0 +1,45 @@
+"""Logs on stderr under -v: structured, redacted, in one format for people and one for machines."""
+
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from ledger.domain.redact import redact
+
+SECRET_VARIABLES = ("RENTROLL_FAL_KEY", "RENTROLL_FAL_KEY_OLD", "FAL_KEY")
+
+
+def configure(verbosity: int, log_format: str) -> None:
+    """Sends every logger of this process to stderr: once for INFO, twice for DEBUG."""
+    secrets = [value for name in SECRET_VARIABLES if (value := os.environ.get(name, "").strip())]
+
+    def redacted(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {name: redact(value, secrets) if isinstance(value, str) else value for name, value in fields.items()}
+
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redacted, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )

@@ -1,0 +1,60 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def as_json(function: F) -> F:
+    """--json: the result as one JSON object."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def endpoint(function: F) -> F:
+    """--api-url: where fal answers."""
+    return click.option("--api-url", metavar="URL", help="Where fal's API is.")(function)
+
+
+def lease_limits(function: F) -> F:
+    """What `warmup` and `run` lease."""
+    for option in reversed(
+        (
+            click.option("--provider", default="fal", show_default=True, help="Who leases the box."),
+            click.option("--type", "instance_type", metavar="TYPE", help="The instance type."),
+            click.option("--sector", help="InfiniBand sector; only with the 8x type."),
+            click.option("--user", help="Login on the box."),
+            click.option("--work-root", metavar="DIR", help="Where commands run on the box."),
+            click.option("--slug", help="A name for the lease."),
+            click.option("--ttl", metavar="TIME", help="How long the lease lasts at most."),
+            click.option("--idle-timeout", metavar="TIME", help="How long it may stand idle."),
+            click.option("--keep", is_flag=True, help="Do not delete it when it expires or fails; needs --reason."),
+            click.option("--keep-until", metavar="TIME", help="How long to keep it: a time or a duration."),
+            click.option("--reason", metavar="TEXT", help="Why it is kept."),
+            click.option("--max-cost", metavar="USD", help="Not built yet."),
+            click.option(
+                "--timeout", metavar="TIME", default="15m", show_default=True, help="Limit of the acquisition."
+            ),
+            click.option("--wait", metavar="TIME", help="How long to wait for capacity."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+class LeaseName(click.ParamType[str]):
+    """A LEASE argument: a lease id, a slug or an instance id. Completes slugs from the ledger."""
+
+    name = "lease"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        from cli.app import App, GlobalOptions
+
+        app = App(GlobalOptions(ledger=None, config=None, verbosity=0, log_format="console", color=False))
+        with app.reader() as reader:
+            claims = reader.claims()
+        return [CompletionItem(claim.slug, help=claim.phase) for claim in claims if claim.slug.startswith(incomplete)]

@@ -1,0 +1,75 @@
+"""What people see while a flow works: one live line on a terminal, plain lines otherwise. Always on stderr."""
+
+import time
+from decimal import Decimal
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from cli.render import note
+from ledger.domain.money import cost_of
+
+if TYPE_CHECKING:
+    from cli.interrupts import SignalInterrupts
+    from ledger.flows.services import Stage
+
+BILLED_FROM = "bound"
+"""Money is counted from the moment at which a box is known to exist."""
+LASTING = ("requested", "bound", "ready", "rolling back", "deleting", "released")
+
+
+class Progress:
+    """Shows stages with the seconds since the start and the money so far."""
+
+    def __init__(self, *, terminal: bool, rate_per_hour: Decimal | None, interrupts: "SignalInterrupts") -> None:
+        self._terminal = terminal
+        self._rate = rate_per_hour
+        self._interrupts = interrupts
+        self._began_s = time.monotonic()
+        self._billed_from_s: float | None = None
+        self._last: tuple[str, str] | None = None
+        self._live: Any = None
+
+    def __enter__(self) -> Self:
+        if self._terminal:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(
+                console=Console(stderr=True), get_renderable=self._line, transient=True, refresh_per_second=4
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def tell(self, stage: "Stage") -> None:
+        """Takes one step of a flow."""
+        self._interrupts.stop_command = None if stage.name == "released" else f"rentroll stop {stage.slug}"
+        if stage.name == BILLED_FROM:
+            self._billed_from_s = time.monotonic()
+        if (stage.name, stage.detail) == self._last:
+            return
+        self._last = (stage.name, stage.detail)
+        if self._live is None:
+            note(_words(stage))
+        elif stage.name in LASTING:
+            self._live.console.print(f"rentroll: {_words(stage)}", markup=False, highlight=False)
+
+    def _line(self) -> str:
+        name, detail = self._last or ("starting", "")
+        seconds = time.monotonic() - self._began_s
+        words = f"{name} {detail}".strip()
+        return f"  {words} · {seconds:.0f}s{self._money()}"
+
+    def _money(self) -> str:
+        if self._rate is None or self._billed_from_s is None:
+            return ""
+        return f" · ${cost_of(self._rate, round((time.monotonic() - self._billed_from_s) * 1000))}"
+
+
+def _words(stage: "Stage") -> str:
+    return f"{stage.slug}: {stage.name}{f' ({stage.detail})' if stage.detail else ''}"

@@ -1,0 +1,47 @@
+"""What the provider shows of the boxes that claims name: one walk over the inventory, never one GET each."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cli.render import note
+from ledger.domain.claim import Claim
+from ledger.domain.credentials import credential_binding
+from ledger.domain.errors import RentrollError
+
+if TYPE_CHECKING:
+    from cli.app import App
+
+UNVERIFIED = "absence-unverified"
+UNAVAILABLE = "verification-unavailable"
+OTHER_KEY = "credential-binding-mismatch"
+
+
+def refreshed(app: "App", claims: Sequence[Claim]) -> list[Claim]:
+    """The claims with the live status and region. What cannot be verified says so; nothing disappears (LST-03..05)."""
+    try:
+        with app.provider() as provider:
+            scope = provider.scope
+            live = {instance.id: instance for instance in provider.inventory().instances}
+    except RentrollError as failure:
+        note(f"the provider could not be asked: {failure.message}")
+        return [claim._replace(provider_status=UNAVAILABLE) if claim.instance_id else claim for claim in claims]
+    binding = credential_binding(app.register.salt(), app.api_key() or "")
+    shown = []
+    for claim in claims:
+        if claim.instance_id is None or claim.scope != scope:
+            shown.append(claim)
+        elif claim.credential_binding != binding:
+            shown.append(claim._replace(provider_status=OTHER_KEY))
+        elif claim.instance_id in live:
+            instance = live[claim.instance_id]
+            shown.append(
+                claim._replace(
+                    provider_status=instance.status,
+                    region=instance.region,
+                    sector=instance.sector,
+                    instance_type=instance.instance_type,
+                )
+            )
+        else:
+            shown.append(claim._replace(provider_status=UNVERIFIED if claim.is_open else claim.provider_status))
+    return shown

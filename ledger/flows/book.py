@@ -1,0 +1,108 @@
+"""Load, decide, append, in one short transaction: the only way in which a flow changes the ledger."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ledger.domain.claim import Claim
+from ledger.domain.errors import Conflict, UsageFailure
+from ledger.domain.events import AccountEvent, CreateRequested, CreateSent, DeleteRequested, LeaseEvent, Released
+from ledger.domain.lease import decide
+from ledger.domain.names import suffixed_slug
+from ledger.domain.ports import Clock
+from ledger.domain.register import Head, Register
+from ledger.domain.state import Lease, Outcome
+from ledger.domain.units import format_time
+
+
+class Entry(NamedTuple):
+    """A lease after a record, and whether this call appended anything.
+
+    An effect belongs to the process whose own append announced it: where `appended` is False, cause none.
+    """
+
+    lease: Lease
+    appended: bool
+
+
+class Book:
+    """One process's pen: facts are judged on the newest state and appended under its name."""
+
+    def __init__(self, register: Register, clock: Clock, actor: str) -> None:
+        self.register = register
+        self._clock = clock
+        self._actor = actor
+
+    def load(self, lease_id: str) -> Lease:
+        """The lease as the ledger has it now."""
+        return self.register.load(lease_id)
+
+    def claim(self, lease_id: str) -> Claim:
+        """The lease's claim, which exists once it was requested."""
+        claim = self.register.claim(lease_id)
+        if claim is None:
+            raise Conflict(f"the claim of lease {lease_id} is missing", hint="run `rentroll verify`", lease_id=lease_id)
+        return claim
+
+    def record(self, lease_id: str, *facts: LeaseEvent) -> Entry:
+        """Appends what follows from the wanted facts, all or none. Raises `Refused`, `Conflict` or `UsageFailure`."""
+        now = self._clock.now()
+        with self.register.transaction() as transaction:
+            lease = transaction.load(lease_id)
+            appended = False
+            for fact in facts:
+                new = decide(lease, fact, now)
+                if new:
+                    _require_clock(fact, lease, transaction.head(), format_time(now))
+                    lease = transaction.append(lease, new, at=now, actor=self._actor)
+                    appended = True
+        return Entry(lease, appended)
+
+    def request(
+        self, lease_id: str, slug: str, make: Callable[[str], CreateRequested], *, slug_is_explicit: bool
+    ) -> Lease:
+        """Appends `create-requested` under a slug that no open lease holds.
+
+        An explicit slug that is held is a `UsageFailure` naming its holder; a generated one gets a suffix.
+        """
+        now = self._clock.now()
+        with self.register.transaction() as transaction:
+            holder = transaction.slug_holder(slug)
+            if slug_is_explicit and holder is not None:
+                raise UsageFailure(
+                    f"the slug {slug} is held by lease {holder}",
+                    hint="choose another slug, or give that lease back first",
+                    next_step=f"rentroll status {slug}",
+                    lease_id=holder,
+                )
+            free = suffixed_slug(slug, lease_id, lambda name: transaction.slug_holder(name) is not None)
+            lease = transaction.load(lease_id)
+            return transaction.append(lease, decide(lease, make(free), now), at=now, actor=self._actor)
+
+    def record_account(self, fact: AccountEvent) -> int:
+        """Appends a fact of the account; gives its position."""
+        with self.register.transaction() as transaction:
+            return transaction.append_account(fact, at=self._clock.now(), actor=self._actor)
+
+    def holder_of(self, instance_id: str) -> str | None:
+        """The lease that an instance id is bound to."""
+        with self.register.transaction() as transaction:
+            return transaction.instance_holder(instance_id)
+
+
+def _require_clock(fact: LeaseEvent, lease: Lease, head: Head, now: str) -> None:
+    """A wall clock behind the newest event is not believed: no replay, no expiry, no never-created (design.md)."""
+    match fact:
+        case CreateSent():
+            depends = bool(lease.attempts)
+        case DeleteRequested():
+            depends = fact.reason == "expired"
+        case Released():
+            depends = fact.outcome == Outcome.NEVER_CREATED
+        case _:
+            depends = False
+    if depends and head.recorded_at is not None and now < head.recorded_at:
+        raise Conflict(
+            f"this machine's clock ({now}) is behind the newest event of the ledger ({head.recorded_at})",
+            hint="set the clock; until then nothing that depends on time is done",
+            lease_id=lease.lease_id,
+        )

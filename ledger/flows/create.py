@@ -1,0 +1,174 @@
+"""The create: attempts announced before they are sent, and what each answer means."""
+
+import contextlib
+from typing import NoReturn
+
+from ledger.domain import events as e
+from ledger.domain.errors import Conflict, InDoubt, ProviderFailure, RentrollError
+from ledger.domain.lease import IN_FLIGHT_MS
+from ledger.domain.ports import CallFailed, CreateRequest, Instance, KeyRejected
+from ledger.domain.state import Lease, Phase
+from ledger.domain.units import milliseconds_between
+from ledger.flows.release import delete_unrecorded
+from ledger.flows.services import Services, Stage
+from ledger.flows.spool import SpooledId
+from ledger.flows.waiting import pause
+
+POST_TIMEOUT_S = 30.0
+BIND_TRIES = 4
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+def create_box(services: Services, lease: Lease, *, stop_at_s: float) -> Lease:
+    """Sends the lease's create until its outcome is known, the window closes or the time is over.
+
+    `stop_at_s` is on the monotonic clock. Gives the lease with its box bound. Raises what the provider refused, or
+    `InDoubt`; the ledger then says which.
+    """
+    number = 0
+    while True:
+        number += 1
+        if not _announce(services, lease, number):
+            raise Conflict("another process is sending this create", lease_id=lease.lease_id)
+        failure = _attempt(services, lease, number)
+        lease = services.book.load(lease.lease_id)
+        if failure is None:
+            return lease
+        if not _may_be_replayed(lease, failure):
+            raise failure
+        _wait_for_replay(services, lease, failure, number, stop_at_s)
+
+
+def _announce(services: Services, lease: Lease, number: int) -> bool:
+    boot = services.clock.boot()
+    fact = e.CreateSent(
+        attempt=number,
+        acquirer=lease.acquirer,
+        boot_id=boot.boot_id,
+        uptime_ms=boot.uptime_ms,
+        provider_date=services.provider.server_date,
+    )
+    return services.book.record(lease.lease_id, fact).appended
+
+
+def _attempt(services: Services, lease: Lease, number: int) -> CallFailed | None:
+    """One POST, shielded from the first Ctrl-C, and the fact of its outcome. None means that the box is bound."""
+    request = lease.request
+    if request is None:
+        raise ValueError("a lease that was announced was requested")
+    body = CreateRequest(instance_type=request.instance_type, ssh_key=request.public_key, sector=request.sector)
+    services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="creating", detail=f"attempt {number}"))
+    with services.interrupts.shielded():
+        try:
+            instance = services.provider.create(body, idempotency_key=lease.lease_id, timeout_s=POST_TIMEOUT_S)
+        except CallFailed as failure:
+            _record_failure(services, lease, number, failure)
+            return failure
+        stranger = _stranger(services, request, instance)
+        if stranger is not None:
+            unusable = CallFailed(stranger, answered=True)
+            _record_failure(services, lease, number, unusable, answer_instance_id=instance.id)
+            return unusable
+        _bind(services, lease, number, instance)
+    _require_what_was_asked(request, instance)
+    return None
+
+
+def _record_failure(
+    services: Services, lease: Lease, number: int, failure: CallFailed, answer_instance_id: str | None = None
+) -> None:
+    if failure.settles and number == 1:
+        fact: e.LeaseEvent = e.CreateRejected(
+            attempt=number,
+            status=failure.status or 0,
+            error_type=failure.error_type or "",
+            message=failure.message,
+            request_id=failure.request_id,
+        )
+    else:
+        fact = e.CreateInDoubt(
+            attempt=number,
+            cause=failure.message,
+            sent=failure.sent,
+            answered=failure.answered,
+            status=failure.status,
+            request_id=failure.request_id,
+            answer_instance_id=answer_instance_id,
+        )
+    services.book.record(lease.lease_id, fact)
+
+
+def _stranger(services: Services, request: e.CreateRequested, instance: Instance) -> str | None:
+    """Why an answered id may not be bound: it was there before we asked, or another lease holds it."""
+    if instance.id in request.ids_before:
+        return f"fal answered with instance {instance.id}, which was there before"
+    holder = services.book.holder_of(instance.id)
+    if holder is not None:
+        return f"fal answered with instance {instance.id}, which lease {holder} holds"
+    return None
+
+
+def _bind(services: Services, lease: Lease, number: int, instance: Instance) -> None:
+    """Appends the id before anything else is tried; if the ledger will not take it, spools it and deletes the box."""
+    fact = e.InstanceIdBound(
+        instance_id=instance.id,
+        evidence="create-answer",
+        acquirer=lease.acquirer,
+        attempt=number,
+        instance=instance,
+    )
+    for tries_left in reversed(range(BIND_TRIES)):
+        try:
+            bound = services.book.record(lease.lease_id, fact).lease
+        except RentrollError as failure:
+            if not tries_left:
+                _lose_no_id(services, lease, number, instance.id, failure)
+        else:
+            services.tell(Stage(lease_id=bound.lease_id, slug=bound.slug, name="bound", detail=instance.id))
+            if bound.phase is not Phase.PROVISIONING:
+                raise Conflict(f"lease {bound.slug} was taken over; its box {instance.id} is recorded, not worked on")
+            return
+
+
+def _lose_no_id(services: Services, lease: Lease, number: int, instance_id: str, failure: RentrollError) -> NoReturn:
+    """An id that the ledger will not take goes to the spool; this process, which was given it, deletes the box."""
+    spooled = SpooledId(lease_id=lease.lease_id, instance_id=instance_id, acquirer=lease.acquirer, attempt=number)
+    where = "nowhere"
+    with contextlib.suppress(OSError):
+        where = str(services.spool.put(spooled))
+    deleted = delete_unrecorded(services, instance_id)
+    outcome = "its DELETE was accepted" if deleted is None else f"its DELETE failed: {deleted}"
+    raise ProviderFailure(
+        f"the ledger did not take instance {instance_id} of lease {lease.slug}: {failure}; {outcome}",
+        hint=f"the id is kept in {where} and is appended at the next start",
+        next_step=f"rentroll stop {lease.slug}",
+        lease_id=lease.lease_id,
+    )
+
+
+def _require_what_was_asked(request: e.CreateRequested, instance: Instance) -> None:
+    """A box of another type or sector is rolled back, never used (W-16)."""
+    asked = (request.instance_type, request.sector)
+    got = (instance.instance_type, instance.sector if request.sector and instance.sector else request.sector)
+    if asked != got:
+        raise ProviderFailure(f"fal made {got[0]} {got[1] or ''} where {asked[0]} {asked[1] or ''} was asked for")
+
+
+def _may_be_replayed(lease: Lease, failure: CallFailed) -> bool:
+    """Whether another attempt may settle it: not after a rejection, a rejected key, or where nothing was sent."""
+    if lease.phase is not Phase.IN_DOUBT or isinstance(failure, KeyRejected):
+        return False
+    return not failure.settles or failure.status == 429  # noqa: PLR2004 - the one refusal that asks to come back
+
+
+def _wait_for_replay(services: Services, lease: Lease, failure: CallFailed, number: int, stop_at_s: float) -> None:
+    """Waits until the last request is over and a little longer; gives up where the time is over before that."""
+    wait_s = float(failure.retry_after_s or BACKOFF_S[min(number, len(BACKOFF_S)) - 1])
+    last = lease.attempts[-1]
+    if last.result == "unanswered":
+        in_flight_ms = IN_FLIGHT_MS - milliseconds_between(last.sent_at, services.clock.now())
+        wait_s = max(wait_s, in_flight_ms / 1000)
+    if services.clock.monotonic_s() + wait_s >= stop_at_s:
+        raise InDoubt(f"the create of lease {lease.slug} had no reliable answer: {failure.message}")
+    services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="in doubt", detail=f"replay in {wait_s:.0f} s"))
+    pause(services, lease.lease_id, wait_s)

@@ -1,0 +1,96 @@
+"""From a bound box to a ready one: the provider's status, then SSH stage by stage, inside the lease's own time."""
+
+from ledger.domain import events as e
+from ledger.domain.errors import ProviderFailure, SshFailure
+from ledger.domain.ports import CallFailed, Endpoint, Instance, KeyRejected
+from ledger.domain.state import Lease
+from ledger.domain.units import milliseconds_between
+from ledger.flows.services import Services, Stage
+from ledger.flows.waiting import pause
+
+DEFINITIVE_STAGES = ("host-key",)
+SSH_RETRY_S = 1.0
+TERMINAL_STATUSES = ("stopped",)
+
+
+def wait_until_ready(services: Services, lease_id: str, *, stop_at_s: float) -> Lease:
+    """Polls the bound instance, then its SSH server, and appends `ready` with the endpoint and the pinned host key.
+
+    Tolerates faults within the limit, which is `stop_at_s` (monotonic) or the lease's own end, whichever is first.
+    Raises `ProviderFailure` or `SshFailure` naming the stage that was reached.
+    """
+    lease = services.book.load(lease_id)
+    limit_s = min(stop_at_s, _own_end_s(services, lease))
+    instance = _wait_for_address(services, lease, limit_s)
+    return _wait_for_ssh(services, lease, instance, limit_s)
+
+
+def _own_end_s(services: Services, lease: Lease) -> float:
+    """The lease's own end on the monotonic clock (W-18)."""
+    if lease.expires_at is None:
+        raise ValueError("a requested lease has an end")
+    left_ms = milliseconds_between(services.clock.now(), lease.expires_at)
+    return services.clock.monotonic_s() + left_ms / 1000
+
+
+def _wait_for_address(services: Services, lease: Lease, limit_s: float) -> Instance:
+    instance_id = lease.instance_id or ""
+    last = "not seen yet"
+    while True:
+        try:
+            instance = services.provider.get(instance_id)
+        except KeyRejected:
+            raise
+        except CallFailed as failure:
+            last = failure.message
+        else:
+            last = instance.status
+            if instance.status == "ready" and instance.ip:
+                return instance
+            if instance.status in TERMINAL_STATUSES:
+                raise ProviderFailure(f"instance {instance_id} is {instance.status} and will not become ready")
+        services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="booting", detail=last))
+        if services.clock.monotonic_s() + services.poll_interval_s >= limit_s:
+            raise ProviderFailure(f"timed out waiting for instance {instance_id} to be ready; last: {last}")
+        pause(services, lease.lease_id, services.poll_interval_s)
+
+
+def _wait_for_ssh(services: Services, lease: Lease, instance: Instance, limit_s: float) -> Lease:
+    request = lease.request
+    if request is None or instance.ip is None:
+        raise ValueError("a bound lease was requested and a ready instance has an address")
+    endpoint = Endpoint(
+        lease_id=lease.lease_id, host=instance.ip, port=request.ssh_port, user=request.ssh_user, host_key=None
+    )
+    ports = tuple(dict.fromkeys((request.ssh_port, 22)))
+    while True:
+        try:
+            facts = services.box.check(endpoint, ports=ports)
+        except SshFailure as failure:
+            if failure.stage in DEFINITIVE_STAGES:
+                raise
+            _wait_for_next_try(services, lease, failure, limit_s)
+        else:
+            break
+    fact = e.Ready(
+        acquirer=lease.acquirer,
+        instance=instance,
+        host=instance.ip,
+        port=facts.port,
+        user=request.ssh_user,
+        host_key=facts.host_key,
+        host_key_fingerprint=facts.host_key_fingerprint,
+        tools=facts.tools,
+    )
+    ready = services.book.record(lease.lease_id, fact).lease
+    services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="ready", detail=instance.id))
+    return ready
+
+
+def _wait_for_next_try(services: Services, lease: Lease, failure: SshFailure, limit_s: float) -> None:
+    services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name=f"ssh {failure.stage}", detail=failure.message))
+    if services.clock.monotonic_s() + SSH_RETRY_S >= limit_s:
+        raise SshFailure(
+            f"timed out waiting for SSH: {failure.message}", stage=failure.stage, hint=failure.hint
+        ) from None
+    pause(services, lease.lease_id, SSH_RETRY_S)

@@ -1,0 +1,194 @@
+"""Giving a box back: prove it is ours, announce, DELETE, confirm that it is gone, destroy the key, release."""
+
+from typing import NamedTuple
+
+from ledger.domain import events as e
+from ledger.domain.errors import CredentialsFailure, NotFound, ProviderFailure, RentrollError, UsageFailure
+from ledger.domain.lease import DELETE_SETTLE_MS, Refused, end_of
+from ledger.domain.ports import CallFailed, Instance, InstanceAbsent, KeyRejected
+from ledger.domain.state import Lease, Phase
+from ledger.domain.units import milliseconds_between
+from ledger.flows.services import Services, Stage
+
+CONFIRM_TIMEOUT_S = 60.0
+RESEND_BACKOFF_S = 2.0
+
+
+def delete_box(services: Services, lease_id: str, *, reason: str, timeout_s: float = CONFIRM_TIMEOUT_S) -> Lease:
+    """Deletes the box that a lease is bound to, confirms that it is gone and releases the lease.
+
+    `timeout_s` bounds sending and confirming. Raises `ProviderFailure` where the absence could not be confirmed,
+    `CredentialsFailure` or `UsageFailure` where this key or URL is not the lease's; the lease then stays open.
+    """
+    lease = services.book.load(lease_id)
+    if lease.confirmed_at is None:
+        require_own_account(services, lease)
+        stop_at_s = services.clock.monotonic_s() + timeout_s
+        _delete_until_gone(services, lease, reason, stop_at_s)
+    return finish(services, lease_id)
+
+
+def require_own_account(services: Services, lease: Lease) -> None:
+    """Refuses a lease of another endpoint or of another API key: what those do not show proves nothing."""
+    if lease.request is None:
+        raise NotFound(f"no lease {lease.lease_id} in this ledger")
+    if lease.request.scope != services.provider.scope:
+        raise UsageFailure(
+            f"lease {lease.slug} was made at {lease.request.scope}, not at {services.provider.scope}",
+            hint="set the API URL that it was made with",
+            lease_id=lease.lease_id,
+        )
+    if lease.credential_binding != services.credential_binding:
+        raise CredentialsFailure(
+            f"lease {lease.slug} was made with another API key",
+            hint="set the key that made it; nothing was sent",
+            lease_id=lease.lease_id,
+        )
+
+
+class _Seen(NamedTuple):
+    """What a GET of the bound id says: the instance, or None for a 404."""
+
+    instance: Instance | None
+
+
+def _delete_until_gone(services: Services, lease: Lease, reason: str, stop_at_s: float) -> None:
+    while True:
+        seen = _look(services, lease)
+        lease, must_send = _announce(services, lease, seen, reason)
+        if must_send:
+            lease = _send(services, lease)
+        lease = _confirm(services, lease, stop_at_s)
+        if lease.confirmed_at is not None:
+            return
+        _require_time(services, lease, stop_at_s)
+
+
+def _look(services: Services, lease: Lease) -> _Seen:
+    """Live identity right before the DELETE; an unreadable state blocks it (scenario REL-07)."""
+    try:
+        return _Seen(services.provider.get(lease.instance_id or ""))
+    except InstanceAbsent:
+        return _Seen(None)
+
+
+def _announce(services: Services, lease: Lease, seen: _Seen, reason: str) -> tuple[Lease, bool]:
+    """Appends `delete-requested` where a DELETE is due, and says whether this process has to send it.
+
+    A box that a read has shown and that is gone needs none; an accepted DELETE is sent again only after it settled.
+    """
+    if lease.delete_result == "accepted" and (seen.instance is None or not _settled(services, lease)):
+        return lease, False
+    fact = e.DeleteRequested(
+        instance_id=lease.instance_id or "",
+        attempt=lease.deletes + 1,
+        reason=reason,
+        shown=seen.instance is not None,
+    )
+    already_deleting = lease.phase is Phase.DELETING
+    needed = seen.instance is not None or not lease.shown
+    if already_deleting and not needed:
+        return lease, False
+    entry = services.book.record(lease.lease_id, fact)
+    return entry.lease, entry.appended and needed
+
+
+def _settled(services: Services, lease: Lease) -> bool:
+    accepted_at = lease.delete_accepted_at
+    return accepted_at is None or milliseconds_between(accepted_at, services.clock.now()) >= DELETE_SETTLE_MS
+
+
+def _send(services: Services, lease: Lease) -> Lease:
+    """One DELETE, shielded, and the fact of its outcome. A 404 is no outcome: only absence proves absence."""
+    instance_id = lease.instance_id or ""
+    services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="deleting", detail=instance_id))
+    attempt = lease.deletes
+    try:
+        services.provider.delete(instance_id)
+    except InstanceAbsent:
+        return lease
+    except CallFailed as failure:
+        deferred = e.DeleteDeferred(
+            instance_id=instance_id, attempt=attempt, cause=failure.message, status=failure.status, retry_at=None
+        )
+        lease = services.book.record(lease.lease_id, deferred).lease
+        if isinstance(failure, KeyRejected):
+            raise
+        return lease
+    return services.book.record(lease.lease_id, e.DeleteAccepted(instance_id=instance_id, attempt=attempt)).lease
+
+
+def _confirm(services: Services, lease: Lease, stop_at_s: float) -> Lease:
+    """Looks for a confirmed absence until it is found, another DELETE is due or the time is over."""
+    while True:
+        evidence = _absence(services, lease)
+        if evidence is not None:
+            try:
+                fact = e.DeletionConfirmed(instance_id=lease.instance_id or "", evidence=evidence)
+                return services.book.record(lease.lease_id, fact).lease
+            except Refused as refusal:
+                if refusal.name != "no-evidence":
+                    raise
+        another_is_due = lease.delete_result != "accepted" or _settled(services, lease)
+        services.clock.sleep(RESEND_BACKOFF_S if another_is_due else services.poll_interval_s)
+        if another_is_due or services.clock.monotonic_s() >= stop_at_s:
+            return lease
+        services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="confirming", detail="still there"))
+
+
+def _absence(services: Services, lease: Lease) -> tuple[e.Observation, ...] | None:
+    """GET 404, a complete inventory without the id, GET 404; None where any of them does not say so."""
+    instance_id = lease.instance_id or ""
+    evidence = []
+    try:
+        for kind in ("get-404", "inventory", "get-404"):
+            at = services.clock.now()
+            if kind == "inventory":
+                absent = all(instance.id != instance_id for instance in services.provider.inventory().instances)
+            else:
+                absent = _look(services, lease).instance is None
+            if not absent:
+                return None
+            evidence.append(e.Observation(kind=kind, at=at))
+    except KeyRejected:
+        raise
+    except CallFailed:
+        return None
+    return tuple(evidence)
+
+
+def _require_time(services: Services, lease: Lease, stop_at_s: float) -> None:
+    if services.clock.monotonic_s() < stop_at_s:
+        return
+    because = f"; its last DELETE failed: {lease.delete_cause}" if lease.delete_cause else ""
+    raise ProviderFailure(
+        f"could not confirm that instance {lease.instance_id} of lease {lease.slug} is gone{because}",
+        hint="the lease stays open and the box may still bill",
+        next_step=f"rentroll stop {lease.slug}",
+    )
+
+
+def finish(services: Services, lease_id: str) -> Lease:
+    """Destroys the key and appends `released`, where the facts prove that nothing of the lease exists."""
+    lease = services.book.load(lease_id)
+    outcome = end_of(lease)
+    if outcome is None:
+        raise UsageFailure(f"lease {lease.slug} cannot be released: a box of it may exist", lease_id=lease_id)
+    services.keys.destroy(lease_id)
+    released = services.book.record(lease_id, e.Released(outcome=outcome, reason=lease.delete_reason)).lease
+    services.tell(Stage(lease_id=lease_id, slug=lease.slug, name="released", detail=str(outcome)))
+    return released
+
+
+def delete_unrecorded(services: Services, instance_id: str) -> RentrollError | None:
+    """The one DELETE without a binding: by the process that was given the id in a 201 and could not append it.
+
+    Gives the failure, or None where the DELETE was accepted or the instance is unknown to the provider.
+    """
+    try:
+        services.provider.delete(instance_id)
+    except InstanceAbsent:
+        return None
+    except CallFailed as failure:
+        return failure
+    return None
