@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export UV_PROJECT_ENVIRONMENT
 UV := .venv/tools/bin/uv
 
-.PHONY: help demo test test-all lint format bench sql docs clean
+.PHONY: help demo test lint format bench sql docs clean
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -39,6 +39,16 @@ lint: .venv/dev/.made  ## ruff, mypy, import-linter, deptry
 format: .venv/dev/.made  ## lets ruff mend what it can
 	.venv/dev/bin/ruff check --fix .
 	.venv/dev/bin/ruff format .
+
+bench: .venv/app/.made  ## ratios against the bare tools, side by side in one run
+	.venv/app/bin/python tests/bench/run.py --venv .venv/app
+
+sql: .venv/dev/.made  ## compiles the statements of the hot path to text
+	.venv/dev/bin/python -m ledger.store.compile_sql
+
+docs: .venv/dev/.made  ## rewrites the generated parts of the documents
+	.venv/dev/bin/python -m ledger.domain.diagram docs/lifecycle.md
+	.venv/dev/bin/python -m cli.reference docs/commands.md
 
 clean:  ## removes what make made
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
