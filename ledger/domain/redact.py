@@ -5,6 +5,7 @@ bounded number of passes, becomes the mask as a whole. What it gives is a fixed 
 changes nothing. Every pattern is linear in the text: it may be an adversary's.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -32,10 +33,11 @@ _HEADER = re.compile(
     + rf"""|[^\s"'\\][^\r\n]*{_FOLDED}*|{_FOLDED}+)""",
     re.DOTALL | re.IGNORECASE | re.VERBOSE,
 )
+# The value may be missing: a head that always matches is never scanned twice.
 _BEARER = re.compile(
     r"""(?P<head>\b(?:bearer\s+)++)
-        (?!(?:tokens?|auth(?:entication|orization)?|scheme|header|is|of|was|not)[.,:;!?]*(?:\s|\Z))
-        (?P<value>[^\s"']+)""",
+        (?P<value>(?!(?:tokens?|auth(?:entication|orization)?|scheme|header|is|of|was|not)[.,:;!?]*(?:\s|\Z))
+        [^\s"']+|)""",
     re.IGNORECASE | re.VERBOSE,
 )
 # fal's own form: the id of the key, a colon, its secret.
@@ -79,12 +81,14 @@ def redact(text: str, secrets: Sequence[str] = ()) -> str:
         cleaned = _mask_patterns(spelled.sub(MASK, text))
         if cleaned == text:
             # Masks and the text around them can spell a secret that holds brackets.
-            across = any(re.search(_spellings(secret), text) for secret in exact if secret not in MASK)
+            bracketed = [secret for secret in exact if set(secret) & set("[]") and secret not in MASK]
+            across = any(re.search(_spellings(secret), text) for secret in bracketed)
             return MASK if across else text
         text = cleaned
     return MASK
 
 
+@functools.lru_cache(maxsize=16)
 def _spellings(secret: str) -> str:
     """A pattern for every way in which JSON, nested JSON and URLs may write `secret`, character by character."""
     return "".join(map(_spellings_of_character, re.sub(r"\\+", r"\\", secret)))
