@@ -199,6 +199,10 @@ class App:
 
             provider = AbsentProvider()
         keys = LeaseKeys(Path(self.keys_root))
+        if self.options.verbosity:
+            from cli.logs import logged
+
+            tell = logged(tell)
         return Services(
             book=self.book,
             provider=provider,

@@ -13,9 +13,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         sys.stdout.write(f"rentroll {VERSION}\n")
         return 0
-    from cli.lazy import defer_inspect
+    from cli.lazy import import_click
 
-    defer_inspect()
+    import_click()
     from cli.dispatch import dispatch
 
     return dispatch(words)
