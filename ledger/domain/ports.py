@@ -72,8 +72,9 @@ class InstanceAbsent(CallFailed):
 class Provider(Protocol):
     """The four Compute calls and the account, under one API key at one URL.
 
-    Every call raises `CallFailed` or a subclass, and `UsageFailure` for an id or key that is no such thing. `scope` is the canonical endpoint identity that is recorded with
-    each lease; `server_date` is the `Date` header of the newest answer, where one was sent.
+    Every call raises `CallFailed` or a subclass, and `UsageFailure` for an id or key that is no such thing. `scope` is
+    the canonical endpoint identity that is recorded with each lease; `server_date` is the `Date` header of the newest
+    answer, None where it sent none.
     """
 
     @property
