@@ -1,0 +1,100 @@
+"""The lock of one lease: who is working on it now. That it is free is how others learn that its holder is gone."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from ledger.domain.errors import Conflict, UsageFailure
+from ledger.domain.names import is_lease_id
+from ledger.store.file_lock import FileLock
+from ledger.store.private_files import make_private_folder
+
+WAIT_S = 10.0
+
+
+class LeaseLock:
+    """An exclusive lock on one lease, held by this process until it is released or the process dies.
+
+    `folder` is where the lock files are (0700, made if missing); `purpose` tells a person what the holder is doing.
+    """
+
+    def __init__(self, folder: Path, lease_id: str, *, purpose: str) -> None:
+        if not is_lease_id(lease_id):
+            raise UsageFailure(f"not a lease id: {lease_id!r}")
+        self._path = folder / f"{lease_id}.lock"
+        self._lease_id = lease_id
+        self._holder = f"pid {os.getpid()} on {os.uname().nodename}, {' '.join(purpose.split())}"
+        self._held: FileLock | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._held is not None
+
+    def acquire(
+        self,
+        timeout_s: float = WAIT_S,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Waits for the lock; raises `Conflict` naming the holder's pid and host after `timeout_s` seconds."""
+        lock = self._open()
+        try:
+            if not lock.acquire(timeout_s, monotonic=monotonic, sleep=sleep):
+                holder = lock.read().strip() or "another process"
+                raise Conflict(
+                    f"lease {self._lease_id} is being worked on by {holder}",
+                    hint=f"waited {timeout_s:g} s for it",
+                    lease_id=self._lease_id,
+                )
+            self._take(lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    def try_acquire(self) -> bool:
+        """Takes the lock if nobody holds it."""
+        lock = self._open()
+        try:
+            if not lock.try_acquire():
+                lock.close()
+                return False
+            self._take(lock)
+        except BaseException:
+            lock.close()
+            raise
+        return True
+
+    def release(self) -> None:
+        """Gives the lock back; twice is harmless."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.write("")
+            held.close()
+
+    def __enter__(self) -> Self:
+        if not self.is_held:
+            self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _open(self) -> FileLock:
+        if self.is_held:
+            raise RuntimeError(f"the lock of {self._lease_id} is held already")
+        try:
+            make_private_folder(self._path.parent)
+            return FileLock(self._path)
+        except OSError as error:
+            raise UsageFailure(
+                f"the lock {self._path} cannot be opened: {(error.strerror or str(error)).lower()}",
+                hint="its folder must be one that you may write in",
+            ) from error
+
+    def _take(self, lock: FileLock) -> None:
+        lock.write(f"{self._holder}\n")
+        self._held = lock

@@ -1,0 +1,38 @@
+"""Brings a ledger to this program's schema with Alembic; the only place that imports it, and SQLAlchemy with it."""
+
+import importlib.util
+import sqlite3
+from pathlib import Path
+
+from ledger.store.sqlite_connect import connect_unchecked
+
+
+def migrations_folder() -> Path:
+    """Where the migrations are: inside the installed `ledger` package, or beside it in a checkout."""
+    installed = importlib.util.find_spec("ledger._migrations")
+    if installed is not None and installed.origin is not None:
+        return Path(installed.origin).parent
+    return Path(__file__).resolve().parents[2] / "migrations"
+
+
+def upgrade(path: Path) -> None:
+    """Applies every migration that the SQLite ledger at `path` has not had, all in one transaction."""
+    import sqlalchemy as sa
+    from alembic import command
+    from alembic.config import Config
+
+    def connection() -> sqlite3.Connection:
+        return connect_unchecked(str(path))
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    engine = sa.create_engine("sqlite://", creator=connection, poolclass=sa.NullPool)
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(opened: sa.Connection) -> None:
+        # The driver would commit before each change of schema; an upgrade is all or nothing.
+        opened.exec_driver_sql("BEGIN IMMEDIATE")
+
+    with engine.begin() as opened:
+        config.attributes["connection"] = opened
+        command.upgrade(config, "head")
