@@ -14,9 +14,10 @@ from ledger.domain.state import Attempt, Lease, Outcome, Phase
 from ledger.domain.units import DURATION_MAX_MS, after_ms, milliseconds_between
 
 WINDOW_MS = 540_000
-"""A create is replayed only within nine minutes of its first POST: fal caches answers per key for ten."""
+"""A create is replayed only so long after its first POST: fal caches the answer to a key for 10 minutes (its OpenAPI
+document of 2026-08-21), and one minute of those is margin."""
 IN_FLIGHT_MS = 90_000
-"""A POST that got no answer may still run for its own limit of 30 s and a minute."""
+"""A POST without an answer may still be running: its own limit of 30 s and a minute."""
 DELETE_SETTLE_MS = 60_000
 """An accepted DELETE whose box stays is sent again, not before this."""
 UNSHOWN_ABSENCE_MS = 30 * 60_000
@@ -24,7 +25,7 @@ UNSHOWN_ABSENCE_MS = 30 * 60_000
 KEEP_MAX_MS = 7 * 86_400_000
 """A keep, however often renewed, ends at most so far ahead."""
 NEVER_CREATED_INVENTORIES = 5
-"""That many complete inventories, begun after the window closed, show that nothing was made."""
+"""So many complete inventories, begun after the window closed, show that nothing was made."""
 INVENTORY_SPACING_MS = 5 * 60_000
 """Two inventories nearer than this count as one look."""
 
@@ -181,6 +182,11 @@ def _require_acquirer(lease: Lease, acquirer: str, now: datetime) -> None:
         raise Refused(lease, "past-deadline", "the deadline of its acquisition has passed")
 
 
+def _require_same_box(lease: Lease, instance_id: str) -> None:
+    if instance_id != lease.instance_id:
+        raise Refused(lease, "bound-to-another", f"its box is {lease.instance_id or 'not known'}, not {instance_id}")
+
+
 def _attempt(lease: Lease, number: int) -> Attempt:
     if not 1 <= number <= len(lease.attempts):
         raise Refused(lease, "wrong-attempt", f"attempt {number} was never announced")
@@ -278,8 +284,7 @@ def _ready(lease: Lease, fact: e.Ready, now: datetime) -> bool:
         raise Refused(lease, "not-acquiring", f"it is {lease.phase}, not being acquired")
     _require_acquirer(lease, fact.acquirer, now)
     _require_not_taken_over(lease)
-    if fact.instance.id != lease.instance_id:
-        raise Refused(lease, "bound-to-another", f"its box is {lease.instance_id}, not {fact.instance.id}")
+    _require_same_box(lease, fact.instance.id)
     if lease.stop_reason is not None:
         raise Refused(lease, "stop-requested", f"a stop was asked for: {lease.stop_reason}")
     _require_time_left(lease, now)
@@ -365,8 +370,7 @@ def _delete_requested(lease: Lease, fact: e.DeleteRequested, now: datetime) -> b
     _require_open(lease)
     if lease.instance_id is None:
         raise Refused(lease, "may-exist", "its box is not known, so nothing can be deleted")
-    if fact.instance_id != lease.instance_id:
-        raise Refused(lease, "bound-to-another", f"its box is {lease.instance_id}, not {fact.instance_id}")
+    _require_same_box(lease, fact.instance_id)
     if lease.phase is Phase.PROVISIONING:
         raise Refused(lease, "roll-back-first", "it is provisioning: roll it back first")
     if fact.reason == "expired" and lease.phase is Phase.READY and not is_expired(lease, now):
@@ -387,8 +391,7 @@ def _delete_requested(lease: Lease, fact: e.DeleteRequested, now: datetime) -> b
 
 
 def _delete_answered(lease: Lease, fact: e.DeleteAccepted | e.DeleteDeferred) -> bool:
-    if fact.instance_id != lease.instance_id:
-        raise Refused(lease, "bound-to-another", f"its box is {lease.instance_id}, not {fact.instance_id}")
+    _require_same_box(lease, fact.instance_id)
     if not 1 <= fact.attempt <= lease.deletes:
         raise Refused(lease, "wrong-attempt", f"DELETE {fact.attempt} was never announced")
     return fact.attempt == lease.deletes and lease.delete_result == "open" and lease.phase is Phase.DELETING
@@ -396,8 +399,7 @@ def _delete_answered(lease: Lease, fact: e.DeleteAccepted | e.DeleteDeferred) ->
 
 def _deletion_confirmed(lease: Lease, fact: e.DeletionConfirmed, now: datetime) -> bool:
     _require_open(lease)
-    if fact.instance_id != lease.instance_id:
-        raise Refused(lease, "bound-to-another", f"its box is {lease.instance_id}, not {fact.instance_id}")
+    _require_same_box(lease, fact.instance_id)
     if lease.confirmed_at is not None:
         return False
     if lease.phase is not Phase.DELETING or lease.bound_at is None:
@@ -466,8 +468,7 @@ def _since_first_sent_ms(lease: Lease, now: datetime) -> int | None:
 
 
 def _reopened(lease: Lease, fact: e.Reopened) -> bool:
-    if lease.instance_id is None or fact.instance_id != lease.instance_id:
-        raise Refused(lease, "bound-to-another", f"its box was {lease.instance_id}, not {fact.instance_id}")
+    _require_same_box(lease, fact.instance_id)
     if lease.phase is not Phase.RELEASED:
         if lease.confirmed_at is None and lease.phase is Phase.ROLLING_BACK:
             return False

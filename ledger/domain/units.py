@@ -26,15 +26,14 @@ def parse_time(text: str) -> datetime:
     """A moment from RFC 3339; one without a zone is refused, since it would mean another time elsewhere."""
     try:
         moment = datetime.fromisoformat(text.strip())
-        moment = None if moment.tzinfo is None else moment.astimezone(UTC)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        moment = None
-    if moment is None:
-        raise UsageFailure(
-            f"not a time: {text.strip()!r}",
-            hint="write it as 2026-09-20T02:00:00Z, with Z or an offset",
-        )
-    return moment
+        pass
+    raise UsageFailure(
+        f"not a time: {text.strip()!r}",
+        hint="write it as 2026-09-20T02:00:00Z, with Z or an offset",
+    )
 
 
 def parse_duration_ms(text: str) -> int:
