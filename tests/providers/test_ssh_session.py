@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from ledger.domain import errors
 from ledger.domain.errors import SshFailure, UsageFailure
 from ledger.domain.ports import RemoteCommand, RemoteExit
 from providers.ssh.box import SshBox
@@ -319,6 +320,21 @@ def test_an_interrupted_run_hangs_up_the_command(server: Sshd, tmp_path: Path) -
     with an_interrupt_once_waiting(output), pytest.raises(Interrupted):
         SshBox(server.keys).run(server.endpoint(), output.command(line))
     assert told(tmp_path / "ended") == b"HUP\n"
+
+
+def test_ctrl_c_reaches_the_command_whose_last_words_still_arrive(server: Sshd) -> None:
+    """SIGINT of this process becomes INT for the remote command, which has a moment to end before we go on."""
+
+    def interrupt(*_: object) -> None:
+        raise errors.Interrupted(signal.SIGINT)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    output = Output()
+    line = "trap 'echo last words; exit 0' INT; echo first words; while :; do sleep 0.05; done"
+    with an_interrupt_once_waiting(output), pytest.raises(errors.Interrupted):
+        SshBox(server.keys).run(server.endpoint(), output.command(line))
+    signal.signal(signal.SIGUSR1, before)
+    assert bytes(output.stdout) == b"first words\nlast words\n"
 
 
 def test_what_a_sink_raises_comes_out_of_run_and_hangs_up_the_command(server: Sshd, tmp_path: Path) -> None:
