@@ -17,10 +17,11 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from ledger.domain import events as e
-from ledger.domain import lease as rules
+from ledger.domain import windows as rules
 from ledger.domain.evolve import evolve
 from ledger.domain.instance import Instance
-from ledger.domain.lease import REFUSALS, Refused, decide
+from ledger.domain.lease import decide
+from ledger.domain.refusals import REFUSALS, Refused
 from ledger.domain.state import Lease, Outcome, Phase, Recorded
 from ledger.domain.units import format_duration
 
@@ -291,7 +292,7 @@ def _refused(met: list[Refusal]) -> str:
 
 
 def constants_table() -> str:
-    """Each constant of the rules with its value and the words beside it in `lease.py`."""
+    """Each constant of the rules with its value and the words beside it in `windows.py`."""
     rows = ["| constant | value | why |", "|---|---|---|"]
     body = ast.parse(inspect.getsource(rules)).body
     for statement, beside in pairwise(body):

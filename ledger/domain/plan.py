@@ -30,7 +30,8 @@ def plan(claims: list[Claim], *, now: datetime, is_worked_on: frozenset[str]) ->
 def _judge(claim: Claim, now: datetime, *, worked_on: bool) -> tuple[str, str]:
     if claim.contradiction is not None:
         return "none", claim.contradiction
-    if worked_on and moment(claim.acquire_deadline) >= now:
+    # A ready box's own time applies whoever holds its lock: only an acquire inside its deadline is waited for.
+    if worked_on and claim.phase != "ready" and moment(claim.acquire_deadline) >= now:
         return "none", "somebody is working on it"
     match claim.phase:
         case "requested":

@@ -19,7 +19,8 @@ DURATION_MAX_MS = 3_660 * 86_400_000
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds and `Z`: fixed width, so that text order is time order."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime, which takes three times as long: an append formats seven times.
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: str) -> datetime:

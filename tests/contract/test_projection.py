@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ledger.domain import events as e
 from ledger.domain.claim import Claim
-from ledger.domain.lease import Refused, decide
+from ledger.domain.lease import decide
 from ledger.domain.names import suffixed_slug
+from ledger.domain.refusals import Refused
 from ledger.domain.rows import Row
 from ledger.domain.state import Lease
 from ledger.store import sqlite_text as sql

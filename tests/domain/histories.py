@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 from ledger.domain import events as e
 from ledger.domain.evolve import evolve
 from ledger.domain.instance import Instance
-from ledger.domain.lease import Refused, decide
+from ledger.domain.lease import decide
+from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Recorded
 
 EXAMPLES = settings(

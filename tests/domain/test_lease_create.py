@@ -3,9 +3,12 @@
 import pytest
 
 from ledger.domain import events as e
+from ledger.domain.ending import end_of
 from ledger.domain.errors import CredentialsFailure
-from ledger.domain.lease import Refused, decide, end_of, window_open
+from ledger.domain.lease import decide
+from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Outcome, Phase
+from ledger.domain.windows import window_open
 from tests.domain import histories as h
 from tests.domain.histories import NOTHING, RECORDED, Past
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ledger.domain import events as e
-from ledger.domain.lease import is_expired
+from ledger.domain.windows import is_expired
 from tests.domain import histories as h
 from tests.domain.histories import NOTHING, RECORDED, Past
 

@@ -16,10 +16,13 @@ from msgspec.structs import asdict
 
 from ledger.domain import events as e
 from ledger.domain.claim import accrued, attention, lease_object
+from ledger.domain.ending import end_of
 from ledger.domain.evolve import evolve, replay
-from ledger.domain.lease import IN_FLIGHT_MS, REFUSALS, WINDOW_MS, decide, end_of
+from ledger.domain.lease import decide
 from ledger.domain.projection import claim_of
+from ledger.domain.refusals import REFUSALS
 from ledger.domain.state import Lease, Phase
+from ledger.domain.windows import IN_FLIGHT_MS, WINDOW_MS
 from tests.domain import histories as h
 
 ACQUIRERS = (h.ACQUIRER, h.ACQUIRER, h.RIVAL, "acquirer-3")

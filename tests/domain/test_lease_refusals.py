@@ -3,7 +3,7 @@
 from typing import Any
 
 from ledger.domain import events as e
-from ledger.domain.lease import REFUSALS
+from ledger.domain.refusals import REFUSALS
 from tests.domain import histories as h
 from tests.domain import test_lease_create as create
 from tests.domain import test_lease_hold as hold

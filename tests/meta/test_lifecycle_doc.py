@@ -7,7 +7,7 @@ import pytest
 
 from ledger.domain import diagram
 from ledger.domain.events import LeaseEvent
-from ledger.domain.lease import REFUSALS
+from ledger.domain.refusals import REFUSALS
 from ledger.domain.state import Phase
 
 PAGE = Path(__file__).parents[2] / "docs" / "lifecycle.md"
