@@ -44,10 +44,16 @@ class App:
         self.options = options
         self.purpose = "rentroll"
         self._flags: dict[str, str | None] = {"ledger.url": options.ledger}
+        self._opened: list[Callable[[], None]] = []
         if options.verbosity:
             from cli import logs
 
             logs.configure(options.verbosity, options.log_format)
+
+    def close(self) -> None:
+        """Closes what was opened on the way, the last first."""
+        while self._opened:
+            self._opened.pop()()
 
     def now(self) -> datetime:
         """The time."""
@@ -66,12 +72,21 @@ class App:
     def use_flags(self, **flags: str | None) -> None:
         """Puts a command's own flags above every other setting: `fal_api_url` stands for `fal.api_url`."""
         self._flags |= {name.replace("fal_", "fal.", 1): value for name, value in flags.items()}
+        self.__dict__.pop("settings", None)  # they may have been read already, to find the ledger
 
     @cached_property
     def settings(self) -> config.Settings:
         """Effective settings, flags included."""
         loaded = config.load(os.environ, repository_file=self._repository_file(), user_file=self._user_file())
         return loaded.with_flags(self._flags)
+
+    @property
+    def valid_settings(self) -> config.Settings:
+        """The same, judged by the rules of each. Raises `UsageFailure` naming the setting that is wrong."""
+        from cli.validity import require_valid
+
+        require_valid(self.settings)
+        return self.settings
 
     @cached_property
     def state_dir(self) -> str:
@@ -118,19 +133,20 @@ class App:
         """The ledger for appending, made if missing."""
         from ledger.store.sqlite import open_sqlite
 
-        return open_sqlite(self.ledger_path, create=True, random_bytes=os.urandom, now=self.now)
+        register = open_sqlite(self.ledger_path, create=True, random_bytes=os.urandom, now=self.now)
+        self._opened.append(register.close)
+        return register
 
     @cached_property
     def actor(self) -> str:
         """Who is said to have done it: user@host."""
-        import socket
         from getpass import getuser
 
         try:
             user = getuser()
         except (KeyError, OSError):
             user = f"uid{os.getuid()}"
-        return f"{user}@{socket.gethostname()}"
+        return f"{user}@{os.uname().nodename}"
 
     @cached_property
     def book(self) -> "Book":
@@ -171,7 +187,7 @@ class App:
             from providers.absent import missing_key
 
             raise missing_key()
-        if url.source == "repository":
+        if url.source == "repository" and not _is_default(url.value):
             raise UsageFailure(
                 f"{url.origin} points the API key of the environment at {_without_password(url.value)}",
                 hint="a repository's file may not do that; approve it with RENTROLL_FAL_API_URL or --api-url",
@@ -193,7 +209,8 @@ class App:
         from providers.ssh.keys import LeaseKeys
 
         if key_required or self.api_key() is not None:
-            provider: Provider = self.provider(provider_name)
+            provider: Provider = (client := self.provider(provider_name))
+            self._opened.append(client.close)
         else:
             from providers.absent import AbsentProvider
 
@@ -234,6 +251,16 @@ class App:
 
         return LeaseLock(Path(f"{self.ledger_path}.locks"), lease_id, purpose=self.purpose)
 
+    def stop_command(self, slug: str) -> str:
+        """What a person types to give a lease back, with the flags that this command line needed (CFG-17)."""
+        import shlex
+
+        ledger, url = self.options.ledger, self.settings["fal.api_url"]
+        words = ["rentroll", *(["--ledger", _without_password(ledger)] if ledger is not None else []), "stop", slug]
+        if url.source == "flag":
+            words += ["--api-url", _without_password(url.value)]
+        return shlex.join(words)
+
     @property
     def is_terminal(self) -> bool:
         """Whether a person watches stderr."""
@@ -263,6 +290,13 @@ class App:
             base = os.path.dirname(user_config_dir("rentroll"))  # noqa: PTH120
         candidate = f"{base}/rentroll/config.toml"
         return candidate if os.path.isfile(candidate) else None  # noqa: PTH113
+
+
+def _is_default(api_url: str) -> bool:
+    """Whether it is fal's own endpoint, however it is spelled: naming that sends a key nowhere new."""
+    from providers.fal.endpoint import endpoint_scope
+
+    return endpoint_scope(api_url) == endpoint_scope(config.DEFAULTS["fal.api_url"])
 
 
 def _without_password(url: str) -> str:

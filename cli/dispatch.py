@@ -1,17 +1,31 @@
 """The click command line: commands are loaded when they are invoked, failures are mapped once."""
 
+import errno
 import sys
 
 import click
 
 from cli.app import App, GlobalOptions
 from cli.commands import COMMANDS, LATER
-from cli.failures import report, report_interrupt
+from cli.failures import report, report_interrupt, without_keys
 from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+VALUED_OPTIONS = ("--ledger", "--config", "--log-format")
+
+
+class _ReaderGone(Exception):
+    """The reader of our output is gone; under this name click does not make an exit code of its own of it."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported one at a time: `--help` reads the table, not the modules."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGone from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -49,15 +63,17 @@ def root(
     ctx.obj = App(
         GlobalOptions(ledger=ledger, config=config, verbosity=verbose, log_format=log_format, color=not no_color)
     )
+    ctx.call_on_close(ctx.obj.close)
 
 
 def dispatch(words: list[str]) -> int:
     """Runs one command line and gives its exit code."""
     ours = words[: words.index("--")] if "--" in words else words
     as_json = any(word in ("--json", "--jsonl") for word in ours)
-    command = next((word for word in ours if word in COMMANDS), None)
+    command = _command_word(ours)
     try:
         code = root.main(args=words, prog_name="rentroll", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as asked:
         sys.stderr.write(asked.format_message() + "\n")
         return 2
@@ -69,12 +85,35 @@ def dispatch(words: list[str]) -> int:
         return report_interrupt(interrupted)
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGone):
         _drop_stdout()
         return 141
+    except OSError as failure:
+        if failure.errno not in NO_ROOM:
+            return _report_bug(failure, command, as_json, verbose="-v" in ours or "-vv" in ours)
+        _drop_stdout()
+        return report(_no_room(failure), command=command, as_json=as_json)
     except Exception as bug:  # noqa: BLE001 - the one place where a bug becomes a line and exit code 1
         return _report_bug(bug, command, as_json, verbose="-v" in ours or "-vv" in ours)
     return code if isinstance(code, int) else 0
+
+
+def _command_word(words: list[str]) -> str | None:
+    """The command of a line, which click names only once it has understood all of it."""
+    rest = iter(words)
+    for word in rest:
+        if word in VALUED_OPTIONS:
+            next(rest, None)
+        elif not word.startswith("-"):
+            return word
+    return None
+
+
+def _no_room(failure: OSError) -> UsageFailure:
+    return UsageFailure(
+        f"what this command had to write could not be written: {(failure.strerror or str(failure)).lower()}",
+        hint="make room; what was done is in the ledger: `rentroll list`",
+    )
 
 
 def _usage(failure: click.ClickException) -> UsageFailure:
@@ -90,8 +129,9 @@ def _report_bug(bug: Exception, command: str | None, as_json: bool, *, verbose: 
     if verbose:
         import traceback
 
-        sys.stderr.write(redact("".join(traceback.format_exception(bug))))
-    failure = RentrollError(redact(f"{type(bug).__name__}: {bug}"), hint=f"{RentrollError.remedy} (-v shows more)")
+        sys.stderr.write(without_keys(redact("".join(traceback.format_exception(bug)))))
+    told = " ".join(f"{type(bug).__name__}: {bug}".split())
+    failure = RentrollError(redact(told), hint=f"{RentrollError.remedy} (-v shows more)")
     return report(failure, command=command, as_json=as_json)
 
 

@@ -1,11 +1,12 @@
 """Where every failure becomes an exit code and words: one line of what happened, why it may be, what to type next."""
 
-import json
+import os
 import sys
 from typing import Any
 
 from ledger.domain.errors import Interrupted, RentrollError
 
+SECRET_VARIABLES = ("RENTROLL_FAL_KEY", "RENTROLL_FAL_KEY_OLD", "FAL_KEY")
 RUN_FAILED = 125
 """`run` gives the remote command's own code; all of our own failures in it are 125."""
 
@@ -26,7 +27,9 @@ def error_object(failure: RentrollError) -> dict[str, Any]:
 def report(failure: RentrollError, *, command: str | None, as_json: bool) -> int:
     """Tells a failure on stderr, and on stdout under `--json`; gives the exit code."""
     if as_json:
-        sys.stdout.write(json.dumps(error_object(failure)) + "\n")
+        import json
+
+        sys.stdout.write(without_keys(json.dumps(error_object(failure))) + "\n")
     lines = [f"rentroll: {failure.code}: {failure.message}"]
     if failure.hint:
         lines.append(f"  hint: {failure.hint}")
@@ -36,8 +39,16 @@ def report(failure: RentrollError, *, command: str | None, as_json: bool) -> int
         lines.append(f"  hint: {failure.remedy}")
     if command == "run":
         lines = [*lines[1:], lines[0]]  # its class is in the last line on stderr
-    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.write(without_keys("\n".join(lines)) + "\n")
     return RUN_FAILED if command == "run" else failure.exit_code
+
+
+def without_keys(text: str) -> str:
+    """The text without any API key of the environment, wherever it may have come from."""
+    for name in SECRET_VARIABLES:
+        secret = os.environ.get(name, "").strip()
+        text = text.replace(secret, "[redacted]") if secret else text
+    return text
 
 
 def report_interrupt(interrupted: Interrupted) -> int:

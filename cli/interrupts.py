@@ -1,15 +1,15 @@
 """SIGINT and SIGTERM: the first one gives back in order, the second one ends the process at once."""
 
+import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
-from ledger.domain.errors import Interrupted
+from ledger.domain.errors import Interrupted, RentrollError
 
 EXIT_BASE = 128
+STDERR = 2
 
 
 class SignalInterrupts:
@@ -29,17 +29,31 @@ class SignalInterrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
 
-    @contextmanager
+    @contextlib.contextmanager
     def shielded(self) -> Iterator[None]:
         """Holds the first signal back until the block ends."""
         self._shields += 1
         try:
             yield
-        finally:
+        except RentrollError as failure:
             self._shields -= 1
-        if self._pending and not self._shields:
-            self._pending = False
-            raise Interrupted(self._received or signal.SIGINT)
+            self._raise_pending(failure)
+            raise
+        except BaseException:
+            self._shields -= 1
+            raise
+        self._shields -= 1
+        self._raise_pending(None)
+
+    def _raise_pending(self, failure: RentrollError | None) -> None:
+        """The signal that was held back, with the state that a failure in the shield has left."""
+        if not self._pending or self._shields:
+            return
+        self._pending = False
+        interrupted = Interrupted(self._received or signal.SIGINT)
+        if failure is not None:
+            interrupted.left, interrupted.lease_id = failure.message, failure.lease_id
+        raise interrupted from failure
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:
@@ -54,4 +68,5 @@ class SignalInterrupts:
 
     def _say(self, what: str) -> None:
         then = f"; to finish by hand: {self.stop_command}" if self.stop_command else ""
-        os.write(sys.stderr.fileno(), f"\nrentroll: {what}{then}\n".encode())
+        with contextlib.suppress(OSError):  # nobody may be reading any more, and the work has to be given back
+            os.write(STDERR, f"\nrentroll: {what}{then}\n".encode())

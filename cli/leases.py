@@ -25,13 +25,20 @@ def find_or_only(app: "App", name: str | None) -> "Claim":
     """The named claim, or this repository's only open one."""
     if name is not None:
         return find(app, name)
+    ours = open_here(app)
+    if len(ours) == 1:
+        return ours[0]
+    what = "several open leases" if ours else "no open lease of its own"
+    raise UsageFailure(f"name a lease: this repository has {what}", next_step="rentroll list")
+
+
+def open_here(app: "App") -> "list[Claim]":
+    """The open leases of the repository that we stand in; none outside one."""
     from cli.repository import here
 
     repository = here()
-    label = repository and (repository.origin or repository.path)
+    if repository is None:
+        return []
+    label = repository.origin or repository.path
     with app.reader() as reader:
-        ours = [claim for claim in reader.claims() if label is not None and claim.repository == label]
-    if len(ours) == 1:
-        return ours[0]
-    what = "several open leases" if ours else "no open lease"
-    raise UsageFailure(f"name a lease: this repository has {what}", next_step="rentroll list")
+        return [claim for claim in reader.claims() if claim.repository == label]

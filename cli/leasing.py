@@ -13,7 +13,7 @@ from cli.repository import here
 from cli.settings import CURRENCY, RATES
 from ledger.domain import events as e
 from ledger.domain import names
-from ledger.domain.errors import UsageFailure
+from ledger.domain.errors import RentrollError, UsageFailure
 from ledger.domain.ports import CallFailed
 from ledger.domain.state import Lease
 from ledger.domain.units import after_ms, parse_duration_ms, parse_money, parse_time
@@ -57,6 +57,8 @@ def wanted(app: "App", ask: Ask, *, purpose: str) -> Wanted:
     if ask.max_cost is not None:
         raise UsageFailure("--max-cost is not built yet", hint="it comes with a later release; nothing was leased")
     registry.canonical_name(ask.provider)
+    if ask.wait is not None:
+        parse_duration_ms(ask.wait)
     app.use_flags(
         fal_api_url=ask.api_url,
         fal_instance_type=ask.instance_type,
@@ -65,7 +67,7 @@ def wanted(app: "App", ask: Ask, *, purpose: str) -> Wanted:
         ttl=ask.ttl,
         idle_timeout=ask.idle_timeout,
     )
-    settings = app.settings
+    settings = app.valid_settings
     instance_type = registry.require_type(settings["fal.instance_type"].value)
     lease_id = names.lease_id(os.urandom)
     slug = names.normalise_slug(ask.slug) if ask.slug is not None else names.generated_slug(lease_id)
@@ -83,9 +85,9 @@ def wanted(app: "App", ask: Ask, *, purpose: str) -> Wanted:
         acquirer=app.random_token(),
         rate=rate_of(app, instance_type),
         repository=here(),
-        ssh_user=_login(settings["fal.user"].value),
-        ssh_port=_port(settings["fal.ssh_port"].value),
-        work_root=_work_root(settings["fal.work_root"].value),
+        ssh_user=settings["fal.user"].value,
+        ssh_port=int(settings["fal.ssh_port"].value),
+        work_root=settings["fal.work_root"].value.rstrip("/"),
     )
 
 
@@ -102,26 +104,38 @@ def lease_a_box(app: "App", ask: Ask, want: Wanted) -> Lease:
     rate = want.rate.per_hour if want.rate else None
     patience_ms = parse_duration_ms(ask.wait) if ask.wait is not None else 0
     give_up_at = after_ms(app.now(), patience_ms)
-    with Progress(terminal=app.is_terminal, rate_per_hour=rate, interrupts=app.interrupts) as progress:
+    with Progress(app, rate_per_hour=rate) as progress:
         services = app.services(progress.tell, ask.provider)
         while True:
             try:
                 return acquire(services, want)
-            except CallFailed as failure:
+            except RentrollError as failure:
                 pause_s = failure.retry_after_s or RETRY_S
                 later = after_ms(app.now(), pause_s * 1000)
-                if failure.status != TOO_MANY_REQUESTS or later > give_up_at:
+                asked_back = isinstance(failure, CallFailed) and failure.status == TOO_MANY_REQUESTS
+                if not asked_back or later > give_up_at:
+                    with_our_flags(app, failure)
                     raise
                 note(f"fal asks to come back: trying again as a new lease in {pause_s} s")
                 services.clock.sleep(pause_s)
                 want = wanted(app, ask, purpose=want.purpose)
 
 
+def with_our_flags(app: "App", failure: RentrollError) -> None:
+    """Gives the stop command that a failure recommends the flags that it needs here."""
+    step, plain = failure.next_step, "rentroll stop "
+    if step is not None and step.startswith(plain):
+        failure.next_step = app.stop_command(step.removeprefix(plain))
+
+
 def _sector(app: "App", ask: Ask, instance_type: str) -> str | None:
     if ask.sector is not None:
         sector = registry.require_sector(ask.sector.strip())
         if not registry.takes_sector(instance_type):
-            raise UsageFailure(f"--sector is only valid with the 8x type, not {instance_type}")
+            raise UsageFailure(
+                f"--sector is only valid with the 8x type, not {instance_type}",
+                hint="leave it out, or say --type gpu_8x_h100_sxm5",
+            )
         return sector
     setting = app.settings["fal.sector"]
     if not setting.value:
@@ -143,35 +157,13 @@ def _keep(app: "App", ask: Ask) -> e.Keep | None:
 
 def moment_or_duration(app: "App", text: str) -> Any:
     """A future time, at most seven days ahead, from a time or a duration. Raises `UsageFailure`."""
-    from ledger.domain.lease import KEEP_MAX_MS
+    from ledger.domain.windows import KEEP_MAX_MS
 
     now = app.now()
     moment = parse_time(text) if "T" in text or "-" in text else after_ms(now, parse_duration_ms(text))
     if not now < moment <= after_ms(now, KEEP_MAX_MS):
         raise UsageFailure(f"--keep-until is in the future, at most seven days ahead: {text!r}")
     return moment
-
-
-def _login(user: str) -> str:
-    """A login name that can be no option and no shell word (scenario CFG-12)."""
-    import re
-
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", user):
-        raise UsageFailure(f"not a login name: {user!r}")
-    return user
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65_536:  # noqa: PLR2004 - the range of ports
-        raise UsageFailure(f"fal.ssh_port is not a port: {text!r}")
-    return int(text)
-
-
-def _work_root(folder: str) -> str:
-    """An absolute folder on the box, or one in the login's home (scenario CFG-11)."""
-    if not folder.startswith(("/", "~/")) or folder.rstrip("/") in ("", "~"):
-        raise UsageFailure(f"fal.work_root must be absolute or start with ~/: {folder!r}")
-    return folder.rstrip("/")
 
 
 def worst_case(want: Wanted, now: Any) -> Decimal | None:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from cli.failures import SECRET_VARIABLES
 from ledger.domain.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ledger.flows.services import Stage
-
-SECRET_VARIABLES = ("RENTROLL_FAL_KEY", "RENTROLL_FAL_KEY_OLD", "FAL_KEY")
 
 
 def configure(verbosity: int, log_format: str) -> None:

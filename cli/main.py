@@ -1,21 +1,36 @@
 """The entry point: answers `--version` itself, hands everything else to click, and maps every failure once."""
 
+import gc
 import sys
-from collections.abc import Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VERSION = "0.1.0"
-COMMAND_WORDS_END = "--"
+GARBAGE_THRESHOLD = 100_000
+"""Objects between two looks for garbage cycles: a command ends before the first, a long one still has them."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and gives its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Runs one command line, by default the process's own, and gives its exit code."""
+    if arguments is not None:
+        return _run(list(arguments))
+    gc.set_threshold(GARBAGE_THRESHOLD)
+    try:
+        return _run(sys.argv[1:])
+    finally:
+        # The interpreter looks for cycles in all that is left before it ends: a tenth of a short command.
+        gc.freeze()
+
+
+def _run(words: list[str]) -> int:
     if words == ["--version"]:
         sys.stdout.write(f"rentroll {VERSION}\n")
         return 0
-    from cli.lazy import import_click
+    from cli.lazy import trim_imports
 
-    import_click()
+    trim_imports()
     from cli.dispatch import dispatch
 
     return dispatch(words)

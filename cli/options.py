@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ledger.domain.errors import RentrollError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -33,11 +35,11 @@ def lease_limits(function: F) -> F:
             click.option("--keep", is_flag=True, help="Do not delete it when it expires or fails; needs --reason."),
             click.option("--keep-until", metavar="TIME", help="How long to keep it: a time or a duration."),
             click.option("--reason", metavar="TEXT", help="Why it is kept."),
-            click.option("--max-cost", metavar="USD", help="Not built yet."),
+            click.option("--max-cost", metavar="USD", hidden=True),
             click.option(
                 "--timeout", metavar="TIME", default="15m", show_default=True, help="Limit of the acquisition."
             ),
-            click.option("--wait", metavar="TIME", help="How long to wait for capacity."),
+            click.option("--wait", metavar="TIME", help="How long to wait when fal asks to come back later."),
         )
     ):
         function = option(function)
@@ -54,7 +56,12 @@ class LeaseName(click.ParamType[str]):
 
         from cli.app import App, GlobalOptions
 
-        app = App(GlobalOptions(ledger=None, config=None, verbosity=0, log_format="console", color=False))
-        with app.reader() as reader:
-            claims = reader.claims()
+        given = ctx.find_root().params
+        ledger, config = given.get("ledger"), given.get("config")
+        app = App(GlobalOptions(ledger=ledger, config=config, verbosity=0, log_format="console", color=False))
+        try:
+            with app.reader() as reader:
+                claims = reader.claims()
+        except RentrollError:
+            return []  # a line that is being typed is no place for an error
         return [CompletionItem(claim.slug, help=claim.phase) for claim in claims if claim.slug.startswith(incomplete)]

@@ -9,34 +9,33 @@ from cli.render import note
 from ledger.domain.money import cost_of
 
 if TYPE_CHECKING:
-    from cli.interrupts import SignalInterrupts
+    from cli.app import App
     from ledger.flows.services import Stage
 
 BILLED_FROM = "bound"
 """Money is counted from the moment at which a box is known to exist."""
+NAMING = ("requested", "ready", "released")
 LASTING = ("requested", "bound", "ready", "rolling back", "deleting", "released")
 
 
 class Progress:
     """Shows stages with the seconds since the start and the money so far."""
 
-    def __init__(self, *, terminal: bool, rate_per_hour: Decimal | None, interrupts: "SignalInterrupts") -> None:
-        self._terminal = terminal
+    def __init__(self, app: "App", *, rate_per_hour: Decimal | None = None) -> None:
+        self._app = app
         self._rate = rate_per_hour
-        self._interrupts = interrupts
         self._began_s = time.monotonic()
         self._billed_from_s: float | None = None
         self._last: tuple[str, str] | None = None
         self._live: Any = None
 
     def __enter__(self) -> Self:
-        if self._terminal:
+        if self._app.is_terminal:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(
-                console=Console(stderr=True), get_renderable=self._line, transient=True, refresh_per_second=4
-            )
+            console = Console(stderr=True, no_color=not self._app.options.color or None, markup=False, highlight=False)
+            self._live = Live(console=console, get_renderable=self._line, transient=True, refresh_per_second=4)
             self._live.start()
         return self
 
@@ -48,7 +47,8 @@ class Progress:
 
     def tell(self, stage: "Stage") -> None:
         """Takes one step of a flow."""
-        self._interrupts.stop_command = None if stage.name == "released" else f"rentroll stop {stage.slug}"
+        released = stage.name == "released"
+        self._app.interrupts.stop_command = None if released else self._app.stop_command(stage.slug)
         if stage.name == BILLED_FROM:
             self._billed_from_s = time.monotonic()
         if (stage.name, stage.detail) == self._last:
@@ -57,7 +57,7 @@ class Progress:
         if self._live is None:
             note(_words(stage))
         elif stage.name in LASTING:
-            self._live.console.print(f"rentroll: {_words(stage)}", markup=False, highlight=False)
+            self._live.console.print(f"rentroll: {_words(stage)}", soft_wrap=True)
 
     def _line(self) -> str:
         name, detail = self._last or ("starting", "")
@@ -72,4 +72,6 @@ class Progress:
 
 
 def _words(stage: "Stage") -> str:
-    return f"{stage.slug}: {stage.name}{f' ({stage.detail})' if stage.detail else ''}"
+    """One line; the first and the last of a lease carry its id, which stays when its slug is free again."""
+    told = f"{stage.slug}: {stage.name}{f' ({stage.detail})' if stage.detail else ''}"
+    return f"{told} {stage.lease_id}" if stage.name in NAMING else told

@@ -1,6 +1,5 @@
 """What people read: tables that fit 80 columns, ages, money. JSON goes out through `emit`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,6 +11,8 @@ GAP = "  "
 
 def emit(schema: str, fields: dict[str, Any]) -> None:
     """Writes the one JSON object of a command on stdout."""
+    import json
+
     sys.stdout.write(json.dumps({"schema": f"rentroll.{schema}/1", **fields}) + "\n")
 
 
@@ -26,11 +27,23 @@ def note(text: str) -> None:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Writes rows under their headings, each column as wide as it needs; the last one is cut at 80 columns."""
+    """Writes rows under their headings, each column as wide as it needs; the widest gives way at 80 columns."""
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
+    excess = sum(widths) + len(GAP) * (len(widths) - 1) - WIDTH
+    if excess > 0:
+        widths[widths.index(max(widths))] -= excess
     for row in (headings, *rows):
-        line = GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        say(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…")
+        say(GAP.join(cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def cut(text: str, width: int) -> str:
+    """The text, its end replaced by an ellipsis where it is wider than that."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def clock(time: str) -> str:
+    """A stored time as people read it: whole seconds."""
+    return f"{time[:19]}Z"
 
 
 def span(seconds: float) -> str:

@@ -31,7 +31,7 @@ COMMANDS: dict[str, Entry] = {
 }
 
 LATER = (
-    "audit", "cost", "cp", "explain", "forward", "ledger", "live-smoke", "reconcile", "recover", "report", "runs",
-    "sync", "watch",
+    "audit", "cost", "cp", "explain", "forward", "ledger", "live-smoke", "reconcile", "recover", "report", "rotate",
+    "runs", "sync", "watch",
 )  # fmt: skip
 """Commands of the contract that a later release brings: refused, never ignored."""

@@ -4,7 +4,7 @@ import click
 
 from cli.app import App
 from cli.options import as_json
-from cli.render import emit, table
+from cli.render import emit, say
 
 
 @click.group(name="config", no_args_is_help=True)
@@ -17,16 +17,22 @@ def command() -> None:
 @click.pass_obj
 def show(app: App, as_json: bool) -> None:
     """Show the effective settings and where each came from."""
+    settings = app.valid_settings
     auth = "env" if app.api_key() else "missing"
     shown = [
         {"name": name, "value": _public(name, setting.value), "source": setting.source, "origin": setting.origin}
-        for name, setting in app.settings.items()
+        for name, setting in settings.items()
     ]
     if as_json:
         emit("config", {"settings": shown, "state_dir": app.state_dir, "auth": auth})
         return
-    rows = [(s["name"], s["value"] or "-", s["source"]) for s in shown]
-    table(("SETTING", "VALUE", "SOURCE"), [*rows, ("state", app.state_dir, ""), ("auth", auth, "")])
+    for name, source, value in (
+        ("SETTING", "SOURCE", "VALUE"),
+        *((setting["name"], setting["source"], setting["value"] or "-") for setting in shown),
+        ("state", "-", app.state_dir),
+        ("auth", "-", auth),
+    ):
+        say(f"{name:<24}{source:<13}{value}")
 
 
 def _public(name: str, value: str) -> str:

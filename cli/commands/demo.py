@@ -6,10 +6,11 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import click
 
-from cli.app import App
+import cli
 from cli.render import note, say
 from ledger.domain.errors import ProviderFailure
 
@@ -31,13 +32,13 @@ STORY: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 @click.command(name="demo")
-@click.pass_obj
-def command(app: App) -> int:
+def command() -> int:
     """Lease a box from the emulator, work on it, give it back, and look at what the ledger says."""
     with tempfile.TemporaryDirectory(prefix="rentroll-demo-") as folder:
         server = _start_emulator()
         try:
-            return _tell({**_clean_environment(), **_environment_of(server), "RENTROLL_STATE_DIR": folder})
+            own = {"RENTROLL_STATE_DIR": folder, "XDG_CONFIG_HOME": folder}
+            return _tell({**_clean_environment(), **_environment_of(server), **own}, folder)
         finally:
             server.terminate()
             server.wait()
@@ -47,12 +48,16 @@ def command(app: App) -> int:
 
 def _ourselves() -> list[str]:
     """This program again, as a process of its own."""
-    return [sys.executable, "-c", "import sys; from cli.main import main; sys.exit(main())"]
+    return [sys.executable, "-P", "-c", "import sys; from cli.main import main; sys.exit(main())"]
 
 
 def _clean_environment() -> dict[str, str]:
-    """Ours without any setting of rentroll: the demo touches no real account and no real ledger."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("RENTROLL_", "FAL_"))}
+    """Ours without any setting of rentroll: the demo touches no real account and no real ledger.
+
+    It runs in a folder of its own, where no settings file is; so the program is found by its full path.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RENTROLL_", "FAL_"))}
+    return {**kept, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
 
 
 def _start_emulator() -> "subprocess.Popen[str]":
@@ -79,13 +84,13 @@ def _environment_of(server: "subprocess.Popen[str]") -> dict[str, str]:
     raise ProviderFailure("the emulator did not start", hint="`rentroll emulator serve` says why")
 
 
-def _tell(environment: dict[str, str]) -> int:
+def _tell(environment: dict[str, str], folder: str) -> int:
     lease = "demo"
     for words, arguments in STORY:
         shown = [lease if argument == "LEASE" else argument for argument in arguments]
         say(f"\n# {words}\n$ rentroll {shlex.join(shown)}")
         sys.stdout.flush()
-        done = subprocess.run([*_ourselves(), *shown], env=environment, check=False)
+        done = subprocess.run([*_ourselves(), *shown], env=environment, cwd=folder, check=False)
         if done.returncode:
             note(f"the demo ended at this step with code {done.returncode}")
             return done.returncode

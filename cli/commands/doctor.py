@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from msgspec import Struct, to_builtins
 
 from cli.app import App
 from cli.options import as_json, endpoint
-from cli.render import emit, say
+from cli.render import WIDTH, emit, say
 from ledger.domain.errors import RentrollError, UsageFailure
 
 CLOCK_SKEW_MAX_S = 60
+INDENT = " " * 6
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -50,9 +52,11 @@ def command(app: App, api_url: str | None, as_json: bool) -> int:
         emit("doctor", {"ok": code == 0, "checks": to_builtins(checks), "mutated": False})
         return code
     for check in checks:
-        say(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12}{check.detail}")
+        line = f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12}{check.detail}"
+        for row in textwrap.wrap(line, WIDTH, subsequent_indent=INDENT, break_long_words=False):
+            say(row)
         if check.hint:
-            say(f"      {'':<12}{check.hint}")
+            say(f"{INDENT}hint: {check.hint}")
     say("nothing was changed; whether a box boots was not tried")
     return code
 
@@ -65,7 +69,8 @@ def _check(name: str, step: Callable[[], str]) -> Check:
 
 
 def _settings(app: App) -> str:
-    return f"{len(app.settings.items())} settings; fal at {app.settings['fal.api_url'].source} URL"
+    settings = app.valid_settings
+    return f"{len(settings.items())} settings; the API's URL is from {settings['fal.api_url'].origin}"
 
 
 def _state(app: App) -> str:
@@ -103,4 +108,4 @@ def _provider(app: App) -> str:
     skew_s = abs((app.now() - date).total_seconds()) if date is not None else 0
     if skew_s > CLOCK_SKEW_MAX_S:
         raise UsageFailure(f"this machine's clock and fal's differ by {skew_s:.0f} s", hint="set the clock")
-    return f"auth, control plane and inventory ready: {len(ids)} instances, fingerprint {digest}"
+    return f"auth, control plane and inventory ready: {len(ids)} instances; fingerprint {digest}"

@@ -1,5 +1,6 @@
 """`rentroll emulator serve`: fal's behaviour on loopback, with real SSH boxes, until interrupted."""
 
+import contextlib
 import shlex
 import sys
 
@@ -27,22 +28,28 @@ def serve(app: App, port: int, ssh_port: int, boot: str, as_json: bool) -> None:
     import tempfile
     from pathlib import Path
 
+    from ledger.domain.errors import UsageFailure
     from ledger.domain.units import parse_duration_ms
     from providers.emulator.machines import Settings
     from providers.emulator.serve import Emulator
 
     boot_s = parse_duration_ms(boot) / 1000
-    with (
-        tempfile.TemporaryDirectory(prefix="rentroll-emulator-") as folder,
-        Emulator(
+    with tempfile.TemporaryDirectory(prefix="rentroll-emulator-") as folder, contextlib.ExitStack() as stack:
+        emulator = Emulator(
             Path(folder),
             started_at=app.now(),
             settings=Settings(boot_s=boot_s),
             seed=app.random_token(),
             http_port=port,
             ssh_port=ssh_port,
-        ) as emulator,
-    ):
+        )
+        try:
+            stack.enter_context(emulator)
+        except OSError as failure:
+            raise UsageFailure(
+                f"the emulator cannot serve: {(failure.strerror or str(failure)).lower()}",
+                hint="choose other ports, or none: any free one is taken then",
+            ) from None
         environment = emulator.environment()
         if as_json:
             emit("emulator", {"environment": environment})

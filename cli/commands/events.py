@@ -11,14 +11,23 @@ import click
 from cli.app import App
 from cli.leases import find
 from cli.options import LeaseName
-from cli.render import say
+from cli.render import WIDTH, clock, cut, say
 from ledger.domain.claim import short_time
 
 if TYPE_CHECKING:
     from ledger.domain.rows import Row
 
 FOLLOW_LOOK_S = 0.5
-PAYLOAD_WIDTH = 44
+TELLING = ("attempt", "instance_id", "stage", "cause", "outcome", "reason")
+TOLD_OF = {
+    "create-requested": ("slug", "instance_type", "sector"),
+    "ready": ("user", "host", "port"),
+    "touched": ("cause",),
+    "run-started": ("command",),
+    "run-finished": ("exit_code", "signal", "failure"),
+    "delete-accepted": ("instance_id",),
+}
+"""The fields of a payload that tell most, in one line; others are told by `TELLING`."""
 
 
 @click.command(name="events")
@@ -70,17 +79,15 @@ def _show(row: "Row", *, jsonl: bool) -> None:
         envelope = {**row._asdict(), "recorded_at": short_time(row.recorded_at), "payload": json.loads(row.payload)}
         say(json.dumps(envelope))
         return
-    payload = row.payload if len(row.payload) <= PAYLOAD_WIDTH else row.payload[: PAYLOAD_WIDTH - 1] + "…"
-    say(f"{row.position:>5} {row.recorded_at[:19]}Z {row.type:<19} {_summary(row) or payload}")
+    say(cut(f"{row.position:>5} {clock(row.recorded_at)} {row.type:<18} {_summary(row)}".rstrip(), WIDTH))
 
 
 def _summary(row: "Row") -> str:
     """The words of a payload that tell most, for one line."""
     fields = json.loads(row.payload)
     told = [
-        str(value)
-        for name in ("attempt", "instance_id", "run_id", "stage", "cause", "outcome", "reason", "exit_code", "host")
+        " ".join(value) if isinstance(value, list) else str(value)
+        for name in TOLD_OF.get(row.type, TELLING)
         if (value := fields.get(name)) is not None
     ]
-    text = " ".join(told)
-    return text if len(text) <= PAYLOAD_WIDTH - 12 else text[: PAYLOAD_WIDTH - 13] + "…"
+    return " ".join(" ".join(told).split())

@@ -27,6 +27,10 @@ def command(
     app: App, include_released: bool, as_of: str | None, refresh: bool, quiet: bool, api_url: str | None, as_json: bool
 ) -> None:
     """Show the open leases, newest first."""
+    if refresh and as_of is not None:
+        from ledger.domain.errors import UsageFailure
+
+        raise UsageFailure("--refresh shows the present, --as-of the past", hint="leave one of them out")
     now, position, claims = _claims(app, include_released, as_of)
     if refresh:
         from cli.refresh import refreshed
@@ -43,7 +47,7 @@ def command(
             {"as_of": _utc(now), "position": position, "leases": leases, "totals": totals(claims, now)},
         )
     else:
-        show(claims, now)
+        show(claims, now, none="no leases" if include_released else "no open leases")
 
 
 def _claims(app: App, include_released: bool, as_of: str | None) -> tuple[datetime, int, list[Claim]]:
@@ -84,10 +88,10 @@ def _sum(amounts: Any) -> str:
     return str(sum(map(Decimal, amounts), Decimal("0.00")))
 
 
-def show(claims: Sequence[Claim], now: datetime) -> None:
+def show(claims: Sequence[Claim], now: datetime, *, none: str) -> None:
     """The table, a line of totals, and what needs a person."""
     if not claims:
-        say("no open leases")
+        say(none)
         return
     rows = [
         (

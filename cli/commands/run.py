@@ -14,7 +14,7 @@ import click
 
 from cli.app import App
 from cli.failures import RUN_FAILED
-from cli.leases import find
+from cli.leases import find, open_here
 from cli.leasing import ask_of, lease_a_box, wanted
 from cli.options import as_json, endpoint, lease_limits
 from cli.progress import Progress
@@ -24,11 +24,18 @@ from ledger.domain.claim import lease_object
 from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
 
 if TYPE_CHECKING:
+    from ledger.domain.claim import Claim
     from ledger.domain.ports import RemoteExit
     from ledger.domain.state import Lease
     from ledger.flows.services import Stage
 
-LATER = ("sync_only", "shell", "script", "env", "env_file", "download", "tty", "junit")
+LATER = ("sync_only", "shell", "script", "env", "env_file", "download", "tty")
+"""Flags of a later release: refused, never ignored."""
+ONLY_NEW = (
+    "instance_type", "sector", "user", "work_root", "slug", "ttl", "idle_timeout", "keep", "keep_until", "reason",
+    "wait",
+)  # fmt: skip
+"""Flags that say what to lease: a lease that exists is as it is."""
 SIGNALS = 128
 POLICIES = ("success", "failure", "always", "never")
 
@@ -36,16 +43,16 @@ POLICIES = ("success", "failure", "always", "never")
 @click.command(name="run")
 @lease_limits
 @endpoint
-@click.option("--id", "lease_name", metavar="LEASE", help="Reuse this lease; it is not given back.")
+@click.option("--id", "lease_name", metavar="LEASE", help="Work on this lease; it is not given back.")
 @click.option("--reuse", is_flag=True, help="With --slug: the open lease of that name, or a new one.")
 @click.option("--no-sync", is_flag=True, help="Do not copy the working tree.")
-@click.option("--sync-only", is_flag=True, help="Not built yet.")
-@click.option("--shell", is_flag=True, help="Not built yet.")
-@click.option("--script", metavar="FILE", help="Not built yet.")
-@click.option("--env", metavar="NAME", multiple=True, help="Not built yet.")
-@click.option("--env-file", metavar="FILE", help="Not built yet.")
-@click.option("--download", metavar="REMOTE[=LOCAL]", multiple=True, help="Not built yet.")
-@click.option("-t", "--tty/--no-tty", default=None, help="-t is not built yet.")
+@click.option("--sync-only", is_flag=True, hidden=True)
+@click.option("--shell", is_flag=True, hidden=True)
+@click.option("--script", metavar="FILE", hidden=True)
+@click.option("--env", metavar="NAME", multiple=True, hidden=True)
+@click.option("--env-file", metavar="FILE", hidden=True)
+@click.option("--download", metavar="REMOTE[=LOCAL]", multiple=True, hidden=True)
+@click.option("-t/ ", "--tty/--no-tty", default=None, hidden=True)
 @click.option("--keep-on-failure", is_flag=True, help="Do not give the box back if the command fails.")
 @click.option("--stop-after", type=click.Choice(POLICIES), help="When the box is given back.")
 @click.option("--timing-json", metavar="FILE", help="Write the phases of the run to a file.")
@@ -53,7 +60,11 @@ POLICIES = ("success", "failure", "always", "never")
 @click.argument("remote", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD…")
 @click.pass_obj
 def command(app: App, /, remote: tuple[str, ...], as_json: bool, **flags: Any) -> int:
-    """Run a command on a leased box."""
+    """Lease a box, run a command on it, give the box back.
+
+    With --id, or where this repository has exactly one open lease and no flag asks for another, the command runs on
+    that lease, which stays. The exit code is the command's own; 125 is a failure of rentroll itself.
+    """
     _refuse_what_is_not_built(flags)
     if not remote:
         raise UsageFailure("no command to run", hint="rentroll run --no-sync -- CMD…")
@@ -68,7 +79,11 @@ def _refuse_what_is_not_built(flags: dict[str, Any]) -> None:
         if flags.get(name):
             raise UsageFailure(f"--{name.replace('_', '-')} is not built yet", hint="it comes with a later release")
     if flags["reuse"] and flags["slug"] is None:
-        raise UsageFailure("--reuse goes with --slug")
+        raise UsageFailure("--reuse goes with --slug", hint="the open lease of that name is used, or one is made")
+    ignored = [name for name in ONLY_NEW if flags[name]]
+    if flags["lease_name"] is not None and ignored:
+        flag = "type" if ignored[0] == "instance_type" else ignored[0].replace("_", "-")
+        raise UsageFailure(f"--{flag} goes with a new lease, not with --id", hint="leave one of them out")
 
 
 class _Run:
@@ -89,8 +104,9 @@ class _Run:
         try:
             with self._timed("command"):
                 remote = self._work(lease, as_json=as_json)
-        except (RentrollError, Interrupted) as failure:
+        except BaseException as failure:  # whatever it is, a bug or a reader that went away: the box must not stay
             self._give_back(lease, failed=True, first=failure)
+            self._write_timing()
             raise
         code = exit_code(remote)
         unreleased = self._give_back(lease, failed=code != 0)
@@ -113,16 +129,29 @@ class _Run:
         """The lease that is named, or a new one that ends with this run."""
         flags, app = self._flags, self._app
         app.use_flags(fal_api_url=flags["api_url"])
-        name = flags["lease_name"]
-        if flags["reuse"]:
-            with app.reader() as reader:
-                held = [claim for claim in reader.find(names.normalise_slug(flags["slug"])) if claim.is_open]
-            name = held[0].lease_id if held else None
-        if name is not None:
-            return app.register.load(find(app, name).lease_id)
+        claim = self._existing()
+        if claim is not None:
+            return app.register.load(claim.lease_id)
         self._is_ours = True
         ask = ask_of(flags)
         return lease_a_box(app, ask, wanted(app, ask, purpose="run"))
+
+    def _existing(self) -> "Claim | None":
+        """The lease that is named, or that this repository already has; None where a new one is wanted."""
+        flags, app = self._flags, self._app
+        if flags["lease_name"] is not None:
+            return find(app, flags["lease_name"])
+        if flags["reuse"]:
+            with app.reader() as reader:
+                held = [claim for claim in reader.find(names.normalise_slug(flags["slug"])) if claim.is_open]
+            return held[0] if held else None
+        if any(flags[name] for name in ONLY_NEW):
+            return None
+        ours = open_here(app)
+        if len(ours) != 1 or ours[0].phase != "ready" or ours[0].purpose == "run":
+            return None  # a lease that another run made for itself ends with that run
+        note(f"on lease {ours[0].slug}, the only one of this repository; it stays")
+        return ours[0]
 
     def _work(self, lease: "Lease", *, as_json: bool) -> "RemoteExit":
         from cli.alive import signs_of_life
@@ -136,7 +165,7 @@ class _Run:
             command=self._remote,
             line=remote_line(lease, self.run_id, quote_argv(self._remote)),
             repository=here(),
-            stdin=sys.stdin.fileno(),
+            stdin=sys.stdin.fileno() if sys.stdin is not None else None,
             on_stdout=_sink(2 if as_json else 1),
             on_stderr=_sink(2),
         )
@@ -156,7 +185,7 @@ class _Run:
             failed=failed,
         ):
             if self._is_ours:
-                note(f"{lease.slug} stays and bills: `rentroll stop {lease.slug}` gives it back")
+                note(f"{lease.slug} stays and bills; nobody watches it: `{self._app.stop_command(lease.slug)}` ends it")
             return None
         app = self._app
         wish = Stop(lease_id=lease.lease_id, reason="the run ended", cause="run-finished", token=app.random_token())
@@ -164,12 +193,12 @@ class _Run:
             with (
                 self._timed("release"),
                 app.interrupts.shielded(),
-                Progress(terminal=app.is_terminal, rate_per_hour=None, interrupts=app.interrupts) as progress,
+                Progress(app) as progress,
             ):
                 stop(app.services(progress.tell), wish)
         except RentrollError as failure:
             note(f"{lease.slug} was not given back ({failure.code}): {failure.message}")
-            failure.next_step = f"rentroll stop {lease.slug}"
+            failure.next_step = app.stop_command(lease.slug)
             return failure
         except Interrupted:
             if first is None:
@@ -205,9 +234,10 @@ def _unseen(_stage: "Stage") -> None:
 
 def exit_code(remote: "RemoteExit") -> int:
     """The remote code as it is; 128+N for signal N."""
-    if remote.signal is not None:
-        return SIGNALS + signal.Signals[f"SIG{remote.signal}"].value
-    return remote.exit_code if remote.exit_code is not None else RUN_FAILED
+    if remote.exit_code is not None:
+        return remote.exit_code
+    number = signal.Signals.__members__.get(f"SIG{remote.signal}")
+    return SIGNALS + number if number is not None else RUN_FAILED
 
 
 def _sink(descriptor: int) -> Callable[[bytes], None]:

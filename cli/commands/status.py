@@ -9,8 +9,8 @@ import click
 from cli.app import App
 from cli.leases import find
 from cli.options import LeaseName, as_json
-from cli.render import emit, money, note, say, span, until
-from ledger.domain.claim import Claim, accrued, attention, lease_object, moment, short_time
+from cli.render import clock, emit, money, note, say, span, until
+from ledger.domain.claim import Claim, accrued, attention, lease_object, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +37,12 @@ def command(app: App, lease: str, refresh: bool, wait: bool, timeout: str, api_u
 
         app.use_flags(fal_api_url=api_url)
         claim = refreshed(app, [claim])[0]
-    if as_json:
+    failed = wait and claim.phase != "ready"
+    if as_json and not failed:
         emit("status", lease_object(claim, app.now(), app.keys_root))
-    else:
+    elif not as_json:
         show(claim, app.now())
-    if wait and claim.phase != "ready":
+    if failed:
         from ledger.domain.errors import ProviderFailure
 
         raise ProviderFailure(f"lease {claim.slug} is {claim.phase} and will not become ready", lease_id=claim.lease_id)
@@ -79,15 +80,15 @@ def _facts(claim: Claim, now: datetime) -> "Iterator[tuple[str, str | None]]":
     yield "lease", f"{claim.slug}  {claim.lease_id}"
     yield "phase", f"{claim.phase}{f' ({claim.outcome})' if claim.outcome else ''}"
     yield "box", claim.instance_id and f"{claim.instance_id}  {claim.instance_type}  {claim.region or ''}".rstrip()
-    yield "status", claim.provider_status
+    yield "status", claim.provider_status if claim.is_open else None
     yield "ssh", claim.ssh_host and f"{claim.ssh_user}@{claim.ssh_host}:{claim.ssh_port}  {claim.host_key_fingerprint}"
-    yield "created", f"{short_time(claim.created_at)}  ({span((now - moment(claim.created_at)).total_seconds())} ago)"
+    yield "created", f"{clock(claim.created_at)}  ({span((now - moment(claim.created_at)).total_seconds())} ago)"
     yield (
         "ends",
-        None if not claim.is_open else f"{short_time(claim.expires_at)}  (in {until(moment(claim.expires_at), now)})",
+        None if not claim.is_open else f"{clock(claim.expires_at)}  (in {until(moment(claim.expires_at), now)})",
     )
-    yield "released", claim.released_at and short_time(claim.released_at)
-    yield "keep", claim.keep_until and f"until {short_time(claim.keep_until)}: {claim.keep_reason}"
+    yield "released", claim.released_at and clock(claim.released_at)
+    yield "keep", claim.keep_until and f"until {clock(claim.keep_until)}: {claim.keep_reason}"
     yield "failed", claim.failure_stage and f"at {claim.failure_stage}: {claim.failure_cause}"
     yield "cost", _cost(claim, now)
     yield "repo", claim.repository

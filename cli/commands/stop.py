@@ -6,6 +6,7 @@ import click
 
 from cli.app import App
 from cli.leases import find, find_or_only
+from cli.leasing import with_our_flags
 from cli.options import LeaseName, as_json, endpoint
 from cli.progress import Progress
 from cli.render import emit, note, say
@@ -15,7 +16,7 @@ from ledger.domain.units import parse_duration_ms
 
 
 @click.command(name="stop")
-@click.argument("leases", nargs=-1, type=LeaseName())
+@click.argument("leases", nargs=-1, type=LeaseName(), metavar="[LEASE]...")
 @click.option("--all", "every", is_flag=True, help="Every open lease of this ledger.")
 @click.option("--reason", metavar="TEXT", default="stop", help="Why, for the log.")
 @click.option("--timeout", metavar="TIME", default="60s", show_default=True, help="Limit for each lease.")
@@ -25,21 +26,35 @@ from ledger.domain.units import parse_duration_ms
 def command(
     app: App, leases: tuple[str, ...], every: bool, reason: str, timeout: str, api_url: str | None, as_json: bool
 ) -> int:
-    """Delete the box, confirm that it is gone, release the lease."""
+    """Delete the box, confirm that it is gone, release the lease.
+
+    Without LEASE it is the only open lease of this repository.
+    """
     timeout_s = parse_duration_ms(timeout) / 1000
     app.use_flags(fal_api_url=api_url)
     if every and leases:
         raise UsageFailure("name leases or use --all, not both")
     actions: list[dict[str, Any]] = []
     code = 0
-    names: list[str | None] = [claim.lease_id for claim in _open(app)] if every else list(leases) or [None]
+    names: list[str | None] = [claim.lease_id for claim in _open(app)] if every else [*dict.fromkeys(leases)] or [None]
     for name in names:
         action, failed = _stop_one(app, name, reason, timeout_s, alone=len(names) == 1 and not as_json)
         actions.append(action)
+        if not failed and not as_json:
+            say(_told(action))
         code = code or failed
+    if not names and not as_json:
+        say("no open leases")
     if as_json:
         emit("stop", {"dry_run": False, "actions": actions})
     return code
+
+
+def _told(action: dict[str, Any]) -> str:
+    if action["action"] == "none":
+        return f"{action['slug']} {action['lease_id']} was released before; nothing was done"
+    gone = f": {action['instance_id']} is gone" if action["instance_id"] else ""
+    return f"{action['slug']} is released ({action['result']}){gone}"
 
 
 def _open(app: App) -> list[Claim]:
@@ -55,15 +70,11 @@ def _stop_one(app: App, name: str | None, reason: str, timeout_s: float, *, alon
             return _action(claim, "none", reason, "released"), 0
         lease = _give_back(app, claim, reason, timeout_s)
     except RentrollError as failure:
+        with_our_flags(app, failure)
         if alone:
             raise
-        note(f"{failure.code}: {failure.message}")
+        note(f"{name or 'stop'}: {failure.code}: {failure.message}")
         return _action(claim, "stop", reason, "failed", failure, name), failure.exit_code
-    say_line = (
-        f"{claim.slug} is released ({lease.outcome}){f': {lease.instance_id} is gone' if lease.instance_id else ''}"
-    )
-    if alone:
-        say(say_line)
     return _action(app.book.claim(claim.lease_id), "stop", reason, str(lease.outcome)), 0
 
 
@@ -78,7 +89,7 @@ def _target(app: App, name: str | None) -> Claim:
 def _give_back(app: App, claim: Claim, reason: str, timeout_s: float) -> Any:
     from ledger.flows.stop import Stop, stop
 
-    with Progress(terminal=app.is_terminal, rate_per_hour=None, interrupts=app.interrupts) as progress:
+    with Progress(app) as progress:
         services = app.services(progress.tell, key_required=False)
         return stop(
             services,

@@ -5,9 +5,9 @@ import click
 from cli.app import App
 from cli.leases import find
 from cli.options import LeaseName, as_json
-from cli.render import emit, say
+from cli.render import clock, emit, say
 from ledger.domain import events as e
-from ledger.domain.claim import lease_object, short_time
+from ledger.domain.claim import lease_object
 from ledger.domain.errors import UsageFailure
 from ledger.domain.units import parse_duration_ms
 
@@ -47,7 +47,7 @@ def command(
     if as_json:
         emit("touch", lease_object(claim, app.now(), app.keys_root))
     else:
-        say(f"{claim.slug} ends at {short_time(claim.expires_at)}")
+        say(f"{claim.slug} ends at {clock(claim.expires_at)}")
 
 
 def _keep(app: App, keep_until: str, reason: str | None) -> e.KeepGranted:

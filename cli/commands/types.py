@@ -16,9 +16,10 @@ from providers import registry
 @click.pass_obj
 def command(app: App, as_json: bool) -> None:
     """Show the instance types and their rates. fal publishes no rates: set them as rates.TYPE."""
+    settings = app.valid_settings
     types: list[dict[str, Any]] = []
     for name in registry.FAL.instance_types:
-        setting = app.settings.get(f"{RATES}{name}")
+        setting = settings.get(f"{RATES}{name}")
         rate = None
         if setting is not None:
             from ledger.domain.units import parse_money

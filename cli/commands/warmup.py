@@ -7,7 +7,7 @@ import click
 from cli.app import App
 from cli.leasing import ask_of, lease_a_box, wanted, worst_case
 from cli.options import as_json, endpoint, lease_limits
-from cli.render import emit, money, say, short_type
+from cli.render import clock, emit, money, say, short_type
 from ledger.domain.claim import json_seconds, lease_object, short_time
 from ledger.domain.units import format_duration, format_time
 from ledger.flows.acquire import Wanted
@@ -32,7 +32,8 @@ def command(app: App, /, dry_run: bool, as_json: bool, **flags: Any) -> None:
         emit("warmup", lease_object(claim, app.now(), app.keys_root))
         return
     say(f"{claim.slug} is ready: {claim.ssh_user}@{claim.ssh_host}:{claim.ssh_port} ({claim.instance_id})")
-    say(f"  nobody watches it: it ends at {short_time(claim.expires_at)} only if `rentroll stop {claim.slug}` is run")
+    say(f"  its time ends at {clock(claim.expires_at)}, but nobody watches it: it bills until you type")
+    say(f"  {app.stop_command(claim.slug)}")
 
 
 def _show_plan(app: App, want: Wanted, *, as_json: bool) -> None:

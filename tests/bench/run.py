@@ -1,0 +1,71 @@
+"""What rentroll costs, as ratios measured side by side: `python tests/bench/run.py --venv .venv/app`.
+
+The environment must hold rentroll as a user has it, installed and not editable. Exit code 1 where a goal is missed.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.bench import appends, leases, starts
+from tests.bench.report import Result, verdict
+
+ROUNDS = {"starts": 31, "appends": 11, "leases": 11}
+FACTS = """
+import os, platform, sqlite3, sysconfig
+import cli
+assert cli.__file__.startswith(sysconfig.get_path("purelib")), "rentroll is not installed, or editable"
+print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores; ", end="")
+print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+"""
+LEGEND = "ratio within a round: median (lowest - highest), against `python -c pass` where nothing else is said"
+COMPILE = (
+    "import compileall, sys, sysconfig; sys.exit(not compileall.compile_dir(sysconfig.get_path('purelib'), quiet=1))"
+)
+
+
+def plain_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Without what would change how Python starts (PYTHONDONTWRITEBYTECODE above all) and without settings of ours."""
+    return {name: value for name, value in inherited.items() if not name.startswith(("PYTHON", "RENTROLL_", "FAL_"))}
+
+
+def measured(app: Path, folder: Path, environment: Mapping[str, str], only: str | None) -> Iterator[Result]:
+    """Every figure as it comes."""
+    for name, part in (("starts", starts), ("appends", appends), ("leases", leases)):
+        if only in (None, name):
+            yield from part.results(app, folder, environment, ROUNDS[name])
+
+
+def main() -> int:
+    """Measures, prints, and says whether every goal is met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--venv", type=Path, required=True, help="the environment with rentroll installed")
+    parser.add_argument("--only", choices=ROUNDS, help="one part of it")
+    arguments = parser.parse_args()
+    app = arguments.venv.absolute()
+    environment = plain_environment(os.environ)
+    with tempfile.TemporaryDirectory(prefix="rentroll-bench-") as folder:
+        os.chdir(folder)  # no repository's settings, and no git to ask
+        python = str(app / "bin" / "python")
+        # pip compiles what it installs, uv only where it is told to: both sides are to start from bytecode.
+        subprocess.run([python, "-c", COMPILE], env=environment, check=True)
+        facts = subprocess.run([python, "-c", FACTS], env=environment, check=True, text=True, capture_output=True)
+        sys.stdout.write(f"{facts.stdout}{LEGEND}\n\n")
+        results = []
+        for result in measured(app, Path(folder), environment, arguments.only):
+            sys.stdout.write(f"{result}\n")
+            sys.stdout.flush()
+            results.append(result)
+        os.chdir("/")
+    sys.stdout.write(f"\n{verdict(results)}\n")
+    return 0 if all(result.is_met for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Ctrl-C and SIGTERM: the first gives back in order, the second leaves at once, and the ledger knows what is open."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.emulator.faults import Delay, Fault
+from providers.emulator.serve import Emulator
+from tests.cli.running import LIMIT_S, Rentroll, finish, spawn, until
+
+
+def outcomes(rentroll: Rentroll) -> list[tuple[str, str | None]]:
+    return [(c["phase"], c["outcome"]) for c in rentroll("list", "--all", "--json").json["leases"]]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_signal_during_the_command_gives_the_box_back(
+    rentroll: Rentroll, number: signal.Signals, code: int
+) -> None:
+    words = ["run", "--no-sync", "--slug", "job", "--", "sh", "-c", "echo up; exec sleep 60"]
+    with spawn(words) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(number)
+        ran = finish(process)
+    assert (ran.code, outcomes(rentroll)) == (code, [("released", "completed")])
+    assert "to finish by hand: rentroll stop job" in ran.err
+
+
+def test_ctrl_c_reaches_the_remote_command_as_int(rentroll: Rentroll, tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    script = f"trap 'echo INT > {proof}; exit 9' INT; echo up; while :; do sleep 0.05; done"
+    with spawn(["run", "--no-sync", "--", "sh", "-c", script]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(signal.SIGINT)
+        ran = finish(process)
+    assert (ran.code, proof.read_text()) == (130, "INT\n")
+    assert outcomes(rentroll) == [("released", "completed")]
+
+
+def test_ctrl_c_on_a_named_lease_leaves_the_box(rentroll: Rentroll, box: Any) -> None:
+    with spawn(["run", "--id", "box", "--no-sync", "--", "sh", "-c", "echo up; exec sleep 60"]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(signal.SIGINT)
+        ran = finish(process)
+    assert (ran.code, outcomes(rentroll)) == (130, [("ready", None)])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_signal_while_the_box_boots_rolls_it_back(
+    rentroll: Rentroll, emulator: Emulator, number: signal.Signals, code: int
+) -> None:
+    emulator.add_fault(Fault(call="get", effects=(Delay(seconds=1.0),)))
+    before = len(emulator.journal())
+    with spawn(["warmup", "--slug", "job"]) as process:
+        until(lambda: any(entry.call == "get" for entry in emulator.journal()[before:]))
+        process.send_signal(number)
+        ran = finish(process)
+    assert (ran.code, outcomes(rentroll)) == (code, [("released", "rolled-back")])
+    assert "the box inst_" in ran.err.splitlines()[-1]
+    assert [view for view in emulator.instances() if view.deleted_at is None] == []
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_the_ledger_verifies(rentroll: Rentroll, emulator: Emulator) -> None:
+    with spawn(["run", "--no-sync", "--slug", "job", "--", "sh", "-c", "echo up; exec sleep 60"]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        before = len(emulator.journal())
+        emulator.add_fault(Fault(call="get", effects=(Delay(seconds=LIMIT_S),)))
+        process.send_signal(signal.SIGINT)
+        until(lambda: any(entry.call == "get" for entry in emulator.journal()[before:]))
+        process.send_signal(signal.SIGINT)
+        ran = finish(process)
+    assert (ran.code, "to finish by hand: rentroll stop job" in ran.err.splitlines()[-1]) == (130, True)
+    assert rentroll("verify").code == 0
+    assert rentroll("stop", "job").code == 0
+
+
+def test_the_emulator_serves_until_it_is_terminated(rentroll: Rentroll) -> None:
+    with spawn(["emulator", "serve", "--boot", "0.1s"]) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().decode() for _ in range(6)]
+        assert all(line.startswith("export RENTROLL_") for line in lines)
+        environment = dict(line.strip().removeprefix("export ").split("=", 1) for line in lines)
+        url = environment["RENTROLL_FAL_API_URL"]
+        key = environment["RENTROLL_FAL_KEY"]
+        assert rentroll("doctor", env={"RENTROLL_FAL_API_URL": url, "RENTROLL_FAL_KEY": key}).code == 0
+        process.send_signal(signal.SIGTERM)
+        ran = finish(process)
+    assert (ran.code, ran.err.splitlines()[-1]) == (0, "rentroll: stopped")
+
+
+def test_stdin_is_not_waited_for_once_the_command_has_ended(box: Any) -> None:
+    with spawn(["run", "--id", "box", "--no-sync", "--", "head", "-1"]) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"one\n")
+        process.stdin.flush()
+        assert process.stdout.read() == b"one\n"
+        assert process.wait(LIMIT_S) == 0
+
+
+def test_a_reader_that_goes_away_ends_the_run_and_gives_the_box_back(rentroll: Rentroll) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as reader, spawn(["run", "--no-sync", "--", "yes"], stdout=write) as process:
+        os.close(write)
+        assert reader.readline() == b"y\n"
+        reader.close()
+        ran = finish(process)
+    assert (ran.code, outcomes(rentroll)) == (141, [("released", "completed")])

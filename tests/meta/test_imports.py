@@ -1,0 +1,131 @@
+"""What each command imports: nothing that it does not use, since imports are most of what a command costs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROBE = """
+import atexit, json, os, sys
+def tell():
+    with open(os.environ["PROBE_FILE"], "w") as file:
+        json.dump([name for name, module in sys.modules.items() if getattr(module, "__spec__", None)], file)
+atexit.register(tell)
+from cli.main import main
+sys.exit(main())
+"""
+HEAVY = {
+    *("sqlalchemy", "alembic", "httpx", "paramiko", "asyncio", "asyncssh", "cryptography", "rich", "structlog"),
+    *("inspect", "platformdirs"),
+}
+ENTRY = {"cli", "cli.main", "cli.lazy", "cli.dispatch", "cli.app", "cli.commands", "cli.failures", "cli.settings"}
+READING = {
+    *("ledger", "ledger.domain", "ledger.domain.errors", "ledger.domain.claim", "ledger.domain.rows"),
+    *("ledger.store", "ledger.store.sqlite_connect", "ledger.store.sqlite_errors", "ledger.store.sqlite_read"),
+    "ledger.store.sqlite_text",
+}
+DRAWN = {"cli.options", "cli.render"}
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger with one ready lease."""
+    from cli.clock import SystemClock
+    from cli.main import main
+    from providers.emulator.machines import Settings
+    from providers.emulator.serve import Emulator
+
+    folder = tmp_path_factory.mktemp("state")
+    boxes = tmp_path_factory.mktemp("boxes")
+    emulator = Emulator(boxes, started_at=SystemClock("tests").now(), settings=Settings(boot_s=0.1))
+    with emulator, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**emulator.environment(), "RENTROLL_STATE_DIR": str(folder)}.items():
+            patch.setenv(name, value)
+        patch.chdir(folder)
+        assert main(["warmup", "--slug", "box"]) == 0
+    return folder
+
+
+def loaded(state: Path, *words: str) -> set[str]:
+    """The modules that a whole command line has loaded when it ends."""
+    file = state / "modules.json"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RENTROLL_", "FAL_"))}
+    subprocess.run(
+        [sys.executable, "-S", "-P", "-c", PROBE, *words],
+        env={
+            **environment,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+            "PROBE_FILE": str(file),
+            "RENTROLL_STATE_DIR": str(state),
+            "XDG_CONFIG_HOME": str(state),
+        },
+        cwd=state,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return set(json.loads(file.read_text()))
+
+
+def ours(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.partition(".")[0] in ("cli", "ledger", "providers", "migrations")}
+
+
+def test_version_loads_its_own_module_and_nothing_else(state: Path) -> None:
+    modules = loaded(state, "--version")
+    assert ours(modules) == {"cli", "cli.main"}
+    assert modules & {*HEAVY, "click", "msgspec", "sqlite3", "tomllib", "re"} <= {"re"}
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (("--help",), set[str]()),
+        (("list",), {"cli.commands.list", *READING, *DRAWN}),
+        (("list", "--json"), {"cli.commands.list", *READING, *DRAWN}),
+        (("status", "box"), {"cli.commands.status", "cli.leases", *READING, *DRAWN}),
+        (("events", "box"), {"cli.commands.events", "cli.leases", *READING, *DRAWN}),
+    ],
+    ids=" ".join,
+)
+def test_what_is_read_loads_what_it_reads_with(state: Path, words: tuple[str, ...], more: set[str]) -> None:
+    modules = loaded(state, *words)
+    money = {"ledger.domain.money"}
+    assert ours(modules) - money == {*ENTRY, "ledger", "ledger.domain", "ledger.domain.errors"} | more
+    assert modules & {*HEAVY, "msgspec", "subprocess", "tomllib", "socket"} == set()
+
+
+def test_completion_loads_neither_the_store_nor_the_providers(state: Path) -> None:
+    modules = loaded(state, "completion", "fish")
+    assert ours(modules) == {*ENTRY, "cli.commands.completion", "cli.render", "ledger", "ledger.domain"} | {
+        "ledger.domain.errors"
+    }
+    assert modules & (HEAVY - {"inspect"}) == set()
+
+
+def test_touch_appends_without_the_libraries_of_schema_network_and_terminal(state: Path) -> None:
+    modules = loaded(state, "touch", "box")
+    assert modules & HEAVY == set()
+    assert not any(name.startswith(("providers", "ledger.reports", "ledger.store.migrate")) for name in ours(modules))
+    assert not any(name.startswith("ledger.flows") for name in ours(modules) - {
+        "ledger.flows", "ledger.flows.book", "ledger.flows.spool",
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [("providers",), ("types",), ("config", "show")])
+def test_what_needs_no_ledger_opens_none(state: Path, words: tuple[str, ...]) -> None:
+    modules = loaded(state, *words)
+    assert not any(name.startswith(("ledger.store", "ledger.flows")) for name in modules)
+    assert modules & (HEAVY - {"inspect"}) == set()
+
+
+def test_a_report_on_the_past_needs_no_network_and_no_terminal(state: Path) -> None:
+    modules = loaded(state, "verify")
+    assert (
+        modules & {"httpx", "paramiko", "asyncio", "asyncssh", "cryptography", "rich", "structlog", "alembic"} == set()
+    )
