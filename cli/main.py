@@ -28,9 +28,9 @@ def _run(words: list[str]) -> int:
     if words == ["--version"]:
         sys.stdout.write(f"rentroll {VERSION}\n")
         return 0
-    from cli.lazy import trim_imports
+    from cli.lazy import import_click
 
-    trim_imports()
+    import_click()
     from cli.dispatch import dispatch
 
     return dispatch(words)

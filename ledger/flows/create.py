@@ -1,22 +1,29 @@
 """The create: attempts announced before they are sent, and what each answer means."""
 
-import contextlib
 from typing import NoReturn
 
 from ledger.domain import events as e
 from ledger.domain.errors import Conflict, InDoubt, ProviderFailure, RentrollError
-from ledger.domain.lease import IN_FLIGHT_MS
 from ledger.domain.ports import CallFailed, CreateRequest, Instance, KeyRejected
 from ledger.domain.state import Lease, Phase
 from ledger.domain.units import milliseconds_between
+from ledger.domain.windows import IN_FLIGHT_MS, WINDOW_MS, window_open
 from ledger.flows.release import delete_unrecorded
 from ledger.flows.services import Services, Stage
 from ledger.flows.spool import SpooledId
-from ledger.flows.waiting import pause
+from ledger.flows.waiting import pause, require_wanted
 
 POST_TIMEOUT_S = 30.0
 BIND_TRIES = 4
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+class NotAsAsked(ProviderFailure):
+    """The provider made a box of another type or sector than was asked for: it is never used (W-16)."""
+
+
+class IdNotRecorded(ProviderFailure):
+    """The ledger did not take the id of a box that was made; the message says where it is kept."""
 
 
 def create_box(services: Services, lease: Lease, *, stop_at_s: float) -> Lease:
@@ -28,9 +35,10 @@ def create_box(services: Services, lease: Lease, *, stop_at_s: float) -> Lease:
     number = 0
     while True:
         number += 1
-        if not _announce(services, lease, number):
-            raise Conflict("another process is sending this create", lease_id=lease.lease_id)
-        failure = _attempt(services, lease, number)
+        if services.clock.monotonic_s() >= stop_at_s:
+            raise ProviderFailure(f"the time for leasing {lease.slug} was over before its create was sent")
+        lease = _announce(services, lease, number)
+        failure = _attempt(services, lease, number, stop_at_s)
         lease = services.book.load(lease.lease_id)
         if failure is None:
             return lease
@@ -39,7 +47,8 @@ def create_box(services: Services, lease: Lease, *, stop_at_s: float) -> Lease:
         _wait_for_replay(services, lease, failure, number, stop_at_s)
 
 
-def _announce(services: Services, lease: Lease, number: int) -> bool:
+def _announce(services: Services, lease: Lease, number: int) -> Lease:
+    """Appends `create-sent`; only the process whose own append it was sends."""
     boot = services.clock.boot()
     fact = e.CreateSent(
         attempt=number,
@@ -48,10 +57,13 @@ def _announce(services: Services, lease: Lease, number: int) -> bool:
         uptime_ms=boot.uptime_ms,
         provider_date=services.provider.server_date,
     )
-    return services.book.record(lease.lease_id, fact).appended
+    entry = services.book.record(lease.lease_id, fact)
+    if not entry.appended:
+        raise Conflict("another process is sending this create", lease_id=lease.lease_id)
+    return entry.lease
 
 
-def _attempt(services: Services, lease: Lease, number: int) -> CallFailed | None:
+def _attempt(services: Services, lease: Lease, number: int, stop_at_s: float) -> CallFailed | None:
     """One POST, shielded from the first Ctrl-C, and the fact of its outcome. None means that the box is bound."""
     request = lease.request
     if request is None:
@@ -60,7 +72,9 @@ def _attempt(services: Services, lease: Lease, number: int) -> CallFailed | None
     services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="creating", detail=f"attempt {number}"))
     with services.interrupts.shielded():
         try:
-            instance = services.provider.create(body, idempotency_key=lease.lease_id, timeout_s=POST_TIMEOUT_S)
+            _require_in_time(services, lease)
+            timeout_s = min(POST_TIMEOUT_S, window_left_s(services, lease), _left_s(services, stop_at_s))
+            instance = services.provider.create(body, idempotency_key=lease.lease_id, timeout_s=timeout_s)
         except CallFailed as failure:
             _record_failure(services, lease, number, failure)
             return failure
@@ -72,6 +86,34 @@ def _attempt(services: Services, lease: Lease, number: int) -> CallFailed | None
         _bind(services, lease, number, instance)
     _require_what_was_asked(request, instance)
     return None
+
+
+def _require_in_time(services: Services, lease: Lease) -> None:
+    """The last look before the first byte: this process may have been stopped since it announced the attempt."""
+    boot, now = services.clock.boot(), services.clock.now()
+    is_open = window_open(
+        lease,
+        now=now,
+        boot_id=boot.boot_id,
+        uptime_ms=boot.uptime_ms,
+        provider_date=services.provider.server_date,
+    )
+    if not is_open or (lease.acquire_deadline is not None and now > lease.acquire_deadline):
+        raise CallFailed("the create was announced, but its time was over before it was sent", sent=False)
+
+
+def window_left_s(services: Services, lease: Lease) -> float:
+    """How long the create may still be replayed, by the wall clock and by the clock through sleep."""
+    if not lease.attempts:
+        return WINDOW_MS / 1000
+    first = lease.attempts[0]
+    age_ms = milliseconds_between(first.sent_at, services.clock.now())
+    return (WINDOW_MS - max(age_ms, services.clock.boot().uptime_ms - first.uptime_ms)) / 1000
+
+
+def _left_s(services: Services, stop_at_s: float) -> float:
+    """The time left, never so little that a request could not say why it failed."""
+    return max(stop_at_s - services.clock.monotonic_s(), 0.001)
 
 
 def _record_failure(
@@ -126,6 +168,7 @@ def _bind(services: Services, lease: Lease, number: int, instance: Instance) -> 
         else:
             services.tell(Stage(lease_id=bound.lease_id, slug=bound.slug, name="bound", detail=instance.id))
             if bound.phase is not Phase.PROVISIONING:
+                require_wanted(services, bound.lease_id)
                 raise Conflict(f"lease {bound.slug} was taken over; its box {instance.id} is recorded, not worked on")
             return
 
@@ -133,14 +176,15 @@ def _bind(services: Services, lease: Lease, number: int, instance: Instance) -> 
 def _lose_no_id(services: Services, lease: Lease, number: int, instance_id: str, failure: RentrollError) -> NoReturn:
     """An id that the ledger will not take goes to the spool; this process, which was given it, deletes the box."""
     spooled = SpooledId(lease_id=lease.lease_id, instance_id=instance_id, acquirer=lease.acquirer, attempt=number)
-    where = "nowhere"
-    with contextlib.suppress(OSError):
-        where = str(services.spool.put(spooled))
+    try:
+        hint = f"the id is kept in {services.spool.put(spooled)} and is appended at the next start"
+    except OSError:
+        hint = "the id could not be kept in a file either: write it down"
     deleted = delete_unrecorded(services, instance_id)
     outcome = "its DELETE was accepted" if deleted is None else f"its DELETE failed: {deleted}"
-    raise ProviderFailure(
+    raise IdNotRecorded(
         f"the ledger did not take instance {instance_id} of lease {lease.slug}: {failure}; {outcome}",
-        hint=f"the id is kept in {where} and is appended at the next start",
+        hint=hint,
         next_step=f"rentroll stop {lease.slug}",
         lease_id=lease.lease_id,
     )
@@ -151,7 +195,8 @@ def _require_what_was_asked(request: e.CreateRequested, instance: Instance) -> N
     asked = (request.instance_type, request.sector)
     got = (instance.instance_type, instance.sector if request.sector and instance.sector else request.sector)
     if asked != got:
-        raise ProviderFailure(f"fal made {got[0]} {got[1] or ''} where {asked[0]} {asked[1] or ''} was asked for")
+        made, wanted = (" ".join(filter(None, what)) for what in (got, asked))
+        raise NotAsAsked(f"fal made {made} where {wanted} was asked for")
 
 
 def _may_be_replayed(lease: Lease, failure: CallFailed) -> bool:
@@ -168,7 +213,7 @@ def _wait_for_replay(services: Services, lease: Lease, failure: CallFailed, numb
     if last.result == "unanswered":
         in_flight_ms = IN_FLIGHT_MS - milliseconds_between(last.sent_at, services.clock.now())
         wait_s = max(wait_s, in_flight_ms / 1000)
-    if services.clock.monotonic_s() + wait_s >= stop_at_s:
+    if wait_s >= min(_left_s(services, stop_at_s), window_left_s(services, lease)):
         raise InDoubt(f"the create of lease {lease.slug} had no reliable answer: {failure.message}")
     services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="in doubt", detail=f"replay in {wait_s:.0f} s"))
     pause(services, lease.lease_id, wait_s)

@@ -1,8 +1,9 @@
 """From a bound box to a ready one: the provider's status, then SSH stage by stage, inside the lease's own time."""
 
 from ledger.domain import events as e
-from ledger.domain.errors import ProviderFailure, SshFailure
+from ledger.domain.errors import ProviderFailure, RentrollError, SshFailure
 from ledger.domain.ports import CallFailed, Endpoint, Instance, KeyRejected
+from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease
 from ledger.domain.units import milliseconds_between
 from ledger.flows.services import Services, Stage
@@ -27,9 +28,11 @@ def wait_until_ready(services: Services, lease_id: str, *, stop_at_s: float) -> 
 
 def _own_end_s(services: Services, lease: Lease) -> float:
     """The lease's own end on the monotonic clock (W-18)."""
-    if lease.expires_at is None:
+    if lease.expires_at is None or lease.request is None:
         raise ValueError("a requested lease has an end")
-    left_ms = milliseconds_between(services.clock.now(), lease.expires_at)
+    keep = lease.request.keep
+    end = min(lease.expires_at, keep.until) if keep is not None else lease.expires_at
+    left_ms = milliseconds_between(services.clock.now(), end)
     return services.clock.monotonic_s() + left_ms / 1000
 
 
@@ -82,9 +85,19 @@ def _wait_for_ssh(services: Services, lease: Lease, instance: Instance, limit_s:
         host_key_fingerprint=facts.host_key_fingerprint,
         tools=facts.tools,
     )
-    ready = services.book.record(lease.lease_id, fact).lease
+    ready = _publish(services, lease, fact)
     services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="ready", detail=instance.id))
     return ready
+
+
+def _publish(services: Services, lease: Lease, fact: e.Ready) -> Lease:
+    """Appends `ready`; an append that failed may have taken effect, which a second one settles (RDY-11)."""
+    try:
+        return services.book.record(lease.lease_id, fact).lease
+    except Refused:
+        raise
+    except RentrollError:
+        return services.book.record(lease.lease_id, fact).lease
 
 
 def _wait_for_next_try(services: Services, lease: Lease, failure: SshFailure, limit_s: float) -> None:

@@ -3,15 +3,17 @@
 from typing import NamedTuple
 
 from ledger.domain import events as e
+from ledger.domain.ending import end_of
 from ledger.domain.errors import CredentialsFailure, NotFound, ProviderFailure, RentrollError, UsageFailure
-from ledger.domain.lease import DELETE_SETTLE_MS, Refused, end_of
 from ledger.domain.ports import CallFailed, Instance, InstanceAbsent, KeyRejected
+from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Phase
-from ledger.domain.units import milliseconds_between
+from ledger.domain.units import after_ms, milliseconds_between
+from ledger.domain.windows import DELETE_SETTLE_MS
 from ledger.flows.services import Services, Stage
 
 CONFIRM_TIMEOUT_S = 60.0
-RESEND_BACKOFF_S = 2.0
+BACKOFF_S = (2.0, 4.0, 8.0, 15.0)
 
 
 def delete_box(services: Services, lease_id: str, *, reason: str, timeout_s: float = CONFIRM_TIMEOUT_S) -> Lease:
@@ -24,8 +26,17 @@ def delete_box(services: Services, lease_id: str, *, reason: str, timeout_s: flo
     if lease.confirmed_at is None:
         require_own_account(services, lease)
         stop_at_s = services.clock.monotonic_s() + timeout_s
-        _delete_until_gone(services, lease, reason, stop_at_s)
+        try:
+            _delete_until_gone(services, lease, reason, stop_at_s)
+        except CallFailed as failure:
+            failure.message += f"; {_left_open(lease)}"
+            failure.lease_id, failure.next_step = lease_id, f"rentroll stop {lease.slug}"
+            raise
     return finish(services, lease_id)
+
+
+def _left_open(lease: Lease) -> str:
+    return f"lease {lease.slug} stays open and its box {lease.instance_id} may still bill"
 
 
 def require_own_account(services: Services, lease: Lease) -> None:
@@ -54,7 +65,7 @@ class _Seen(NamedTuple):
 
 def _delete_until_gone(services: Services, lease: Lease, reason: str, stop_at_s: float) -> None:
     while True:
-        seen = _look(services, lease)
+        seen = _look_until_readable(services, lease, stop_at_s)
         lease, must_send = _announce(services, lease, seen, reason)
         if must_send:
             lease = _send(services, lease)
@@ -64,8 +75,27 @@ def _delete_until_gone(services: Services, lease: Lease, reason: str, stop_at_s:
         _require_time(services, lease, stop_at_s)
 
 
+def _look_until_readable(services: Services, lease: Lease, stop_at_s: float) -> _Seen:
+    """Live identity right before the DELETE: an unreadable state blocks it (REL-07), but not at the first fault."""
+    tries = 0
+    while True:
+        try:
+            return _look(services, lease)
+        except KeyRejected:
+            raise
+        except CallFailed as failure:
+            tries += 1
+            wait_s = max(_backoff_s(tries), failure.retry_after_s or 0)
+            if services.clock.monotonic_s() + wait_s >= stop_at_s:
+                raise
+            services.clock.sleep(wait_s)
+
+
+def _backoff_s(tries: int) -> float:
+    return BACKOFF_S[min(max(tries, 1), len(BACKOFF_S)) - 1]
+
+
 def _look(services: Services, lease: Lease) -> _Seen:
-    """Live identity right before the DELETE; an unreadable state blocks it (scenario REL-07)."""
     try:
         return _Seen(services.provider.get(lease.instance_id or ""))
     except InstanceAbsent:
@@ -94,28 +124,33 @@ def _announce(services: Services, lease: Lease, seen: _Seen, reason: str) -> tup
 
 
 def _settled(services: Services, lease: Lease) -> bool:
-    accepted_at = lease.delete_accepted_at
-    return accepted_at is None or milliseconds_between(accepted_at, services.clock.now()) >= DELETE_SETTLE_MS
+    if lease.delete_accepted_at is None:
+        return True
+    since_ms = milliseconds_between(lease.delete_accepted_at, services.clock.now())
+    return not 0 <= since_ms < DELETE_SETTLE_MS
 
 
 def _send(services: Services, lease: Lease) -> Lease:
-    """One DELETE, shielded, and the fact of its outcome. A 404 is no outcome: only absence proves absence."""
+    """One DELETE and the fact of its outcome. A 404 accepts nothing: only absence proves absence."""
     instance_id = lease.instance_id or ""
     services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="deleting", detail=instance_id))
-    attempt = lease.deletes
     try:
         services.provider.delete(instance_id)
-    except InstanceAbsent:
-        return lease
     except CallFailed as failure:
+        wait_ms = (failure.retry_after_s or 0) * 1000
         deferred = e.DeleteDeferred(
-            instance_id=instance_id, attempt=attempt, cause=failure.message, status=failure.status, retry_at=None
+            instance_id=instance_id,
+            attempt=lease.deletes,
+            cause=failure.message,
+            status=failure.status,
+            retry_at=after_ms(services.clock.now(), wait_ms) if wait_ms else None,
         )
         lease = services.book.record(lease.lease_id, deferred).lease
         if isinstance(failure, KeyRejected):
             raise
         return lease
-    return services.book.record(lease.lease_id, e.DeleteAccepted(instance_id=instance_id, attempt=attempt)).lease
+    accepted = e.DeleteAccepted(instance_id=instance_id, attempt=lease.deletes)
+    return services.book.record(lease.lease_id, accepted).lease
 
 
 def _confirm(services: Services, lease: Lease, stop_at_s: float) -> Lease:
@@ -130,10 +165,19 @@ def _confirm(services: Services, lease: Lease, stop_at_s: float) -> Lease:
                 if refusal.name != "no-evidence":
                     raise
         another_is_due = lease.delete_result != "accepted" or _settled(services, lease)
-        services.clock.sleep(RESEND_BACKOFF_S if another_is_due else services.poll_interval_s)
-        if another_is_due or services.clock.monotonic_s() >= stop_at_s:
+        wait_s = _resend_in_s(services, lease) if another_is_due else services.poll_interval_s
+        left_s = stop_at_s - services.clock.monotonic_s()
+        if left_s > 0:
+            services.clock.sleep(min(wait_s, left_s))
+        if another_is_due or wait_s >= left_s:
             return lease
         services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="confirming", detail="still there"))
+
+
+def _resend_in_s(services: Services, lease: Lease) -> float:
+    """How long to wait before a DELETE is sent again: longer each time, and as long as the provider asked for."""
+    asked_ms = milliseconds_between(services.clock.now(), lease.retry_at) if lease.retry_at else 0
+    return max(_backoff_s(lease.deletes), asked_ms / 1000)
 
 
 def _absence(services: Services, lease: Lease) -> tuple[e.Observation, ...] | None:
@@ -165,6 +209,7 @@ def _require_time(services: Services, lease: Lease, stop_at_s: float) -> None:
         f"could not confirm that instance {lease.instance_id} of lease {lease.slug} is gone{because}",
         hint="the lease stays open and the box may still bill",
         next_step=f"rentroll stop {lease.slug}",
+        lease_id=lease.lease_id,
     )
 
 

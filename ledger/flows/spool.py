@@ -1,5 +1,6 @@
 """The last resort for an instance id that the ledger would not take: a file beside the keys, read at the next start."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -29,13 +30,16 @@ class Spool:
     def put(self, spooled: SpooledId) -> Path:
         """Writes the id durably; raises OSError where even that fails."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{spooled.lease_id}.json"
+        which = hashlib.sha256(spooled.instance_id.encode()).hexdigest()[:16]
+        path = self._folder / f"{spooled.lease_id}.{which}.json"
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
             file.write(json.encode(spooled))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        for folder in (self._folder, self._folder.parent):
+            _fsync_folder(folder)
         return path
 
     def waiting(self) -> list[tuple[Path, SpooledId]]:
@@ -49,6 +53,14 @@ class Spool:
             if is_lease_id(spooled.lease_id):
                 found.append((path, spooled))
         return found
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def fact_of(spooled: SpooledId) -> InstanceIdBound:
@@ -69,6 +81,6 @@ def merge(folder: str, book: Book) -> None:
     for path, spooled in Spool(Path(folder)).waiting():
         try:
             book.record(spooled.lease_id, fact_of(spooled))
-        except RentrollError:
+            path.unlink()
+        except (RentrollError, OSError):
             continue
-        path.unlink(missing_ok=True)

@@ -3,9 +3,9 @@
 from msgspec import Struct
 
 from ledger.domain import events as e
-from ledger.domain.errors import Conflict, InDoubt
-from ledger.domain.lease import Refused
+from ledger.domain.errors import Conflict, InDoubt, NotFound
 from ledger.domain.ports import LeaseLock
+from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Phase
 from ledger.flows.release import CONFIRM_TIMEOUT_S, delete_box, finish, require_own_account
 from ledger.flows.services import Services
@@ -34,6 +34,8 @@ def stop(services: Services, wish: Stop) -> Lease:
     create is unknown (the aim is recorded), and what `delete_box` raises.
     """
     lease = services.book.load(wish.lease_id)
+    if lease.phase is None:
+        raise NotFound(f"no lease {wish.lease_id} in this ledger", next_step="rentroll list --all")
     if not lease.is_open:
         return lease
     lock = services.locks(lease.lease_id)
@@ -61,6 +63,7 @@ def _stop_locked(services: Services, wish: Stop) -> Lease:
             raise InDoubt(
                 f"whether a box was made for lease {lease.slug} is unknown; that it is not wanted is recorded",
                 hint="the lease stays open until it is settled",
+                next_step=f"rentroll status {lease.slug}",
                 lease_id=lease.lease_id,
             )
         case Phase.PROVISIONING:
@@ -94,7 +97,7 @@ def _ask_the_acquirer(services: Services, wish: Stop, lock: LeaseLock) -> Lease:
     try:
         lease = services.book.record(wish.lease_id, e.StopRequested(reason=wish.reason)).lease
     except Refused as refusal:
-        if refusal.name != "not-acquiring":
+        if refusal.name not in ("not-acquiring", "released"):
             raise
         lease = services.book.load(wish.lease_id)
     stop_at_s = services.clock.monotonic_s() + wish.timeout_s

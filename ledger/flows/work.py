@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from ledger.domain import events as e
 from ledger.domain.errors import Conflict, SshFailure
-from ledger.domain.lease import Refused
 from ledger.domain.ports import Endpoint, RemoteCommand, RemoteExit
+from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Phase
 from ledger.flows.services import Services
 

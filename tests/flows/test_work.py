@@ -1,0 +1,199 @@
+"""Running a command on a ready box, on the record; the last resort for an id; and the pen's own rules."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from ledger.domain.errors import Conflict, Interrupted, SshFailure
+from ledger.domain.ports import RemoteCommand, RemoteExit
+from ledger.domain.refusals import Refused
+from ledger.domain.state import Lease
+from ledger.flows.work import Job, endpoint_of, must_release, remote_line, run, work_dir
+from providers.ssh.box import SshBox
+from providers.ssh.openssh import quote_argv
+from tests.flows.world import ACQUIRED, HOST_KEY, LEASE, MINUTE_MS, Program, World
+
+RUN = "run_" + "2" * 26
+
+
+@contextmanager
+def no_signs_of_life(_lease_id: str) -> Iterator[None]:
+    yield
+
+
+class Heard:
+    """What came out of a job."""
+
+    def __init__(self) -> None:
+        self.stdout = b""
+        self.stderr = b""
+
+    def out(self, chunk: bytes) -> None:
+        self.stdout += chunk
+
+    def err(self, chunk: bytes) -> None:
+        self.stderr += chunk
+
+
+def job(lease: Lease, heard: Heard, *command: str) -> Job:
+    return Job(
+        run_id=RUN,
+        lease_id=lease.lease_id,
+        command=command,
+        line=remote_line(lease, RUN, quote_argv(command)),
+        repository=None,
+        stdin=None,
+        on_stdout=heard.out,
+        on_stderr=heard.err,
+    )
+
+
+def test_a_run_is_on_record_with_what_it_was_and_how_it_ended(world: World, program: Program) -> None:
+    """Contract: run-started before the command, run-finished with its code, its length and its bytes."""
+    seen: list[str] = []
+
+    def ends(command: RemoteCommand) -> RemoteExit:
+        seen.append(world.types()[-1])
+        command.on_stdout(b"four")
+        command.on_stderr(b"!!")
+        world.clock.sleep(12.5)
+        return RemoteExit(exit_code=7)
+
+    program.memory_box.ends = ends
+    heard = Heard()
+
+    remote = run(program.services, job(program.acquire(), heard, "make", "test"), no_signs_of_life)
+
+    assert (remote.exit_code, heard.stdout, heard.stderr, seen) == (7, b"four", b"!!", ["run-started"])
+    assert world.types() == [*ACQUIRED, "run-started", "run-finished"]
+    started, finished = world.payloads("run-started")[0], world.payloads("run-finished")[0]
+    assert (started["command"], started["work_dir"]) == (["make", "test"], f"~/rentroll/{LEASE}")
+    assert finished == {
+        "run_id": RUN,
+        "exit_code": 7,
+        "signal": None,
+        "duration_ms": 12_500,
+        "stdout_bytes": 4,
+        "stderr_bytes": 2,
+        "failure": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [(SshFailure("the connection was lost", stage="session"), "the connection was lost"), (Interrupted(2), None)],
+)
+def test_a_run_that_is_broken_off_ends_as_not_known(
+    world: World, program: Program, failure: BaseException, told: str | None
+) -> None:
+    """A lost connection or a signal is passed on; the record says that the end is not known."""
+
+    def ends(command: RemoteCommand) -> RemoteExit:
+        raise failure
+
+    program.memory_box.ends = ends
+    lease = program.acquire()
+
+    with pytest.raises(type(failure)):
+        run(program.services, job(lease, Heard(), "true"), no_signs_of_life)
+
+    finished = world.payloads("run-finished")[0]
+    assert (finished["exit_code"], finished["signal"], finished["failure"]) == (None, None, told)
+    assert world.lease().open_runs == ()
+
+
+def test_a_run_id_is_used_once(world: World, program: Program) -> None:
+    """An effect belongs to the process whose own append announced it."""
+    lease = program.acquire()
+    run(program.services, job(lease, Heard(), "true"), no_signs_of_life)
+
+    with pytest.raises(Conflict):
+        run(program.services, job(lease, Heard(), "true"), no_signs_of_life)
+
+    assert world.types()[4:] == ["run-started", "run-finished"]
+
+
+def test_nothing_runs_on_a_box_that_is_not_ready(world: World, program: Program) -> None:
+    """A kept, failed acquire is looked at by hand, not worked on: exit 4."""
+    program.memory_box.always = SshFailure("the box does not listen", stage="tcp")
+    with pytest.raises(SshFailure):
+        program.acquire(timeout_ms=MINUTE_MS, keep=world.keep(hours=1))
+
+    with pytest.raises(Refused) as refused:
+        run(program.services, job(world.lease(), Heard(), "true"), no_signs_of_life)
+
+    assert (refused.value.name, refused.value.exit_code) == ("not-ready", 4)
+
+
+def test_the_recorded_endpoint_is_used_whatever_the_settings_say_now(world: World) -> None:
+    """SSH-01: the pinned host key too."""
+    world.program(ssh_port=2222).acquire(ssh_user="ubuntu")
+
+    endpoint = endpoint_of(world.lease())
+
+    assert (endpoint.host, endpoint.port, endpoint.user, endpoint.host_key) == (
+        world.boxes()[0].ip,
+        2222,
+        "ubuntu",
+        HOST_KEY,
+    )
+
+
+@pytest.mark.parametrize("work_root", ["~/rent roll's", "{tmp}/absolute $HOME", "{tmp}/plain/"])
+def test_a_job_runs_in_its_own_folder_with_its_variables(world: World, tmp_path: Path, work_root: str) -> None:
+    """Contract, meanings: the folder is made; `~/` is the login's home; nothing of it is read by the shell."""
+    root = work_root.format(tmp=tmp_path)
+    program = world.program()
+    lease = program.acquire(work_root=root)
+    line = remote_line(lease, RUN, quote_argv(("sh", "-c", 'pwd; echo "$RENTROLL_RUN_ID $RENTROLL_INSTANCE_ID"')))
+
+    ran = subprocess.run(
+        ["/bin/sh", "-c", line], env={"HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=True
+    )
+
+    folder = root.rstrip("/").replace("~", str(tmp_path / "home"))
+    assert ran.stdout == f"{folder}/{LEASE}\n{RUN} {lease.instance_id}\n"
+    assert f"/{LEASE}" in work_dir(lease)
+
+
+def test_a_whole_lease_over_real_ssh(world: World, program: Program) -> None:
+    """CRE-01 and the purpose of it all: real keys, real SSH, both streams, the remote code, and given back."""
+    program.services = real = replace(program.services, box=SshBox(world.keys))
+    heard = Heard()
+
+    lease = program.acquire(ssh_port=world.emulator.ssh_port)
+    remote = run(real, job(lease, heard, "sh", "-c", "echo out; echo err >&2; exit 7"), no_signs_of_life)
+    released = program.stop()
+
+    assert (remote.exit_code, heard.stdout, heard.stderr) == (7, b"out\n", b"err\n")
+    assert (released.outcome, world.boxes(), world.key_folders()) == ("completed", [], [])
+
+
+def test_must_release_decides_over_every_policy() -> None:
+    """REL-14: a run gives back what it leased, unless it is kept; an explicit policy overrides."""
+    by_default = {
+        (is_ours, keep, keep_on_failure, failed): must_release(
+            policy=None, is_ours=is_ours, keep=keep, keep_on_failure=keep_on_failure, failed=failed
+        )
+        for is_ours, keep, keep_on_failure, failed in product((True, False), repeat=4)
+    }
+    assert {case for case, released in by_default.items() if released} == {
+        (True, False, False, False),
+        (True, False, False, True),
+        (True, False, True, False),
+    }
+    explicit = {
+        (policy, failed): must_release(policy=policy, is_ours=False, keep=True, keep_on_failure=True, failed=failed)
+        for policy, failed in product(("success", "failure", "always", "never"), (True, False))
+    }
+    assert {case for case, released in explicit.items() if released} == {
+        ("success", False),
+        ("failure", True),
+        ("always", True),
+        ("always", False),
+    }
