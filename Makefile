@@ -15,6 +15,7 @@ $(UV):
 
 # The application as a user has it: not editable, its bytecode compiled.
 .venv/app/.made: $(UV) uv.lock pyproject.toml $(shell find ledger providers cli migrations -name '*.py')
+	rm -rf build  # setuptools would put stale modules of it into the wheel
 	UV_PROJECT_ENVIRONMENT=.venv/app $(UV) sync --quiet --python $(PYTHON) --frozen --no-dev --no-editable --compile-bytecode --reinstall-package rentroll
 	@touch $@
 

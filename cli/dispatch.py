@@ -8,6 +8,7 @@ import click
 from cli.app import App, GlobalOptions
 from cli.commands import COMMANDS, LATER
 from cli.failures import report, report_interrupt, without_keys
+from cli.lazy import import_lean
 from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,6 +38,9 @@ class LazyGroup(click.Group):
                 raise UsageFailure(f"`rentroll {cmd_name}` is not built yet", hint="it comes with a later release")
             return None
         from importlib import import_module
+
+        if not entry.only_reads:
+            import_lean("msgspec")
 
         command: click.Command = import_module(f"cli.commands.{entry.module}").command
         return command

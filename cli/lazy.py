@@ -1,8 +1,8 @@
-"""Imports click without the modules of the standard library that it names but hardly ever uses: a third of its cost.
+"""Imports click and msgspec without the modules that they name but hardly ever use: a third of their cost.
 
-While click is imported, stand-ins take the place of `inspect`, `uuid` and `gettext`; afterwards they are known only
-inside click, and whoever else imports such a module gets the real one. What a stand-in has no answer for it takes from
-the real module when it is first asked. `docs/performance.md` has the figures.
+While one of them is imported, stand-ins take the place of those modules; afterwards they are known only inside it, and
+whoever else imports such a module gets the real one. What a stand-in has no answer for it takes from the real module
+when it is first asked. `docs/performance.md` has the figures.
 """
 
 import sys
@@ -11,26 +11,29 @@ from types import ModuleType
 from typing import Any
 
 
-def import_click() -> None:
-    """Makes sure that click is imported, cheaply. For the start of the process, while it has one thread."""
-    if "click" in sys.modules:
+def import_lean(library: str) -> None:
+    """Makes sure that click or msgspec is imported, cheaply. For the start of a process, while it has one thread."""
+    if library in sys.modules:
         return
-    stand_ins = {name: _StandIn(name, answers) for name, answers in _ANSWERS.items() if name not in sys.modules}
-    sys.modules.update(stand_ins)
+    modules: dict[str, Any] = sys.modules
+    stand_ins: dict[str, Any] = {
+        name: answers if answers is None else _StandIn(name, answers)
+        for name, answers in _ANSWERS[library].items()
+        if name not in modules
+    }
+    modules.update(stand_ins)  # None makes the import of a module fail
     try:
-        import_module("click")
+        import_module(library)
     finally:
         for name, stand_in in stand_ins.items():
-            if sys.modules.get(name) is stand_in:
-                del sys.modules[name]
+            if modules.get(name, import_lean) is stand_in:
+                del modules[name]
     if "uuid" in stand_ins:
         del stand_ins["uuid"].UUID  # a substitute will do to define click.UUID, not to use it
 
 
 class _StandIn(ModuleType):
     """Answers from a few names of its own, and from the real module otherwise."""
-
-    UUID: Any
 
     def __init__(self, name: str, answers: dict[str, Any]) -> None:
         super().__init__(name)
@@ -60,9 +63,13 @@ def _ngettext(singular: str, plural: str, number: int) -> str:
     return singular if number == 1 else plural
 
 
-_ANSWERS: dict[str, dict[str, Any]] = {
-    "inspect": {"cleandoc": _cleandoc},
-    # click has no translations, and to look for one on each message costs more than to parse the command line.
-    "gettext": {"gettext": _gettext, "ngettext": _ngettext},
-    "uuid": {"UUID": str},
+_ANSWERS: dict[str, dict[str, dict[str, Any] | None]] = {
+    "click": {
+        "inspect": {"cleandoc": _cleandoc},
+        # click has no translations, and to look for one on each message costs more than to parse the command line.
+        "gettext": {"gettext": _gettext, "ngettext": _ngettext},
+        "uuid": {"UUID": str},
+    },
+    # It then takes the same names from typing.
+    "msgspec": {"typing_extensions": None},
 }

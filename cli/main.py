@@ -28,9 +28,9 @@ def _run(words: list[str]) -> int:
     if words == ["--version"]:
         sys.stdout.write(f"rentroll {VERSION}\n")
         return 0
-    from cli.lazy import import_click
+    from cli.lazy import import_lean
 
-    import_click()
+    import_lean("click")
     from cli.dispatch import dispatch
 
     return dispatch(words)

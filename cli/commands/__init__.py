@@ -4,30 +4,31 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """Where a command lives, and what it does in one line."""
+    """Where a command lives, what it does in one line, and whether it only reads rows that are stored."""
 
     module: str
     summary: str
+    only_reads: bool = False
 
 
 COMMANDS: dict[str, Entry] = {
     "warmup": Entry("warmup", "Lease a box and wait until it is ready."),
     "run": Entry("run", "Lease or reuse a box, run a command on it, give it back."),
     "ssh": Entry("ssh", "Open a session on a box, or run one command there."),
-    "list": Entry("list", "Show the open leases, from the ledger alone."),
-    "status": Entry("status", "Show one lease, from the ledger alone."),
+    "list": Entry("list", "Show the open leases, from the ledger alone.", only_reads=True),
+    "status": Entry("status", "Show one lease, from the ledger alone.", only_reads=True),
     "touch": Entry("touch", "Renew a lease's idle time, or change its limits."),
     "stop": Entry("stop", "Delete the box, confirm that it is gone, release the lease."),
     "cleanup": Entry("cleanup", "Show what has expired or was left unfinished."),
-    "events": Entry("events", "Show the log."),
+    "events": Entry("events", "Show the log.", only_reads=True),
     "verify": Entry("verify", "Check the hash chain and the claims against the log."),
     "doctor": Entry("doctor", "Check the set-up, without changing anything."),
-    "providers": Entry("providers", "Show the providers and what they can do."),
+    "providers": Entry("providers", "Show the providers and what they can do.", only_reads=True),
     "types": Entry("types", "Show the instance types and their rates."),
     "config": Entry("config", "Show the effective settings and where each came from."),
     "emulator": Entry("emulator", "Serve the offline fal."),
     "demo": Entry("demo", "The whole story in one command, offline."),
-    "completion": Entry("completion", "Print a shell's completion script."),
+    "completion": Entry("completion", "Print a shell's completion script.", only_reads=True),
 }
 
 LATER = (

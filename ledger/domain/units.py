@@ -7,6 +7,7 @@ the ledger. Money is Decimal; a float never holds any of the three.
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 from ledger.domain.errors import UsageFailure
 
@@ -17,6 +18,7 @@ DURATION_MAX_MS = 3_660 * 86_400_000
 """Ten years: longer is a slip of the finger, and would leave the calendar."""
 
 
+@lru_cache(maxsize=64)
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds and `Z`: fixed width, so that text order is time order."""
     # Not strftime, which takes three times as long: an append formats seven times.

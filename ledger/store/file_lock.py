@@ -37,8 +37,13 @@ class FileLock:
         sleep: Callable[[float], None] = time.sleep,
     ) -> bool:
         """Waits for the lock at most `timeout_s`, looking again after a short, growing pause."""
-        if self.try_acquire():
-            return True
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._wait(timeout_s, monotonic, sleep)
+        return True
+
+    def _wait(self, timeout_s: float, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> bool:
         deadline = monotonic() + timeout_s
         pause_s = _FIRST_PAUSE_S
         while monotonic() < deadline:

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ledger.domain.claim import Claim
+from ledger.domain.events import RunFinished, RunStarted, SyncFinished, Touched
 from ledger.domain.evolve import evolve
 from ledger.domain.names import suffixed_slug
 from ledger.domain.projection import claim_of
@@ -18,6 +19,7 @@ from ledger.domain.state import Lease, Phase, Recorded
 from ledger.domain.units import format_time
 from ledger.store import sqlite_text as sql
 
+SIGNS_OF_LIFE = (Touched, SyncFinished, RunStarted, RunFinished)
 _unindexed = itemgetter(*(Claim._fields.index(name) for name in sql.UNINDEXED))
 
 
@@ -29,14 +31,18 @@ def fold(lease: Lease, fact: Recorded) -> tuple[Lease, str | None]:
         return replace(lease, sequence=fact.sequence, recorded_at=fact.recorded_at), _unreadable(fact.event.TYPE, error)
 
 
-def project(connection: sqlite3.Connection, lease: Lease, position: int, failure: str | None) -> None:
+def project(
+    connection: sqlite3.Connection, lease: Lease, position: int, failure: str | None, fact: Recorded | None = None
+) -> None:
     """Writes the claim of a lease whose newest fact stands at `position`; `failure` is what `fold` said of it.
 
-    Raises only what would stop any write: a full disk, a damaged file.
+    With `fact`, that newest fact, a sign of life writes only what it can change. Raises only what would stop any
+    write: a full disk, a damaged file.
     """
     if failure is None:
         try:
-            _place(connection, claim_of(lease, position))
+            if fact is None or not _touch(connection, lease, position, fact):
+                _place(connection, claim_of(lease, position))
         except Exception as error:  # noqa: BLE001 - nor may a bug in the projection
             _raise_if_fatal(error)
             failure = _unreadable("its claim", error)
@@ -57,6 +63,22 @@ def _raise_if_fatal(error: Exception) -> None:
 
 def _unreadable(what: str, error: Exception) -> str:
     return f"{what} could not be understood ({type(error).__name__}: {error})"
+
+
+def _touch(connection: sqlite3.Connection, lease: Lease, position: int, fact: Recorded) -> bool:
+    """Writes the activity of a claim, where the fact is a sign of life and the claim exists."""
+    if not isinstance(fact.event, SIGNS_OF_LIFE) or lease.touched_at is None or lease.expires_at is None:
+        return False
+    activity = (
+        lease.sequence,
+        position,
+        format_time(lease.touched_at),
+        format_time(lease.expires_at),
+        lease.ttl_ms,
+        lease.idle_timeout_ms,
+        lease.lease_id,
+    )
+    return bool(connection.execute(sql.TOUCH_CLAIM, activity).rowcount)
 
 
 def _place(connection: sqlite3.Connection, claim: Claim) -> None:

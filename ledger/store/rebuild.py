@@ -55,7 +55,7 @@ class ClaimRebuild:
         if failure is None and before.sequence and _outline(before) == _outline(after):
             self._unwritten.add(fact.stream)
         else:
-            project(self._target, after, position, failure)
+            project(self._target, after, position, failure, fact)
             self._unwritten.discard(fact.stream)
         if not after.is_open and fact.stream not in self._unwritten:
             del self._states[fact.stream]

@@ -22,6 +22,7 @@ class SqliteTransaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._head: Head | None = None
+        self._position = 0
 
     def load(self, lease_id: str) -> Lease:
         return load(self._connection, lease_id)
@@ -43,7 +44,7 @@ class SqliteTransaction:
                 name = lease.slug or lease.lease_id
                 raise Conflict(f"lease {name} has changed meanwhile, try again", lease_id=lease.lease_id) from error
             lease, failure = fold(lease, event)
-            project(self._connection, lease, self.head().position, failure)
+            project(self._connection, lease, self._position, failure, event)
         return lease
 
     def append_account(self, fact: AccountEvent, *, at: datetime, actor: str) -> int:
@@ -73,6 +74,7 @@ class SqliteTransaction:
         digest = event_hash(head.hash, covered)
         self._connection.execute(sql.INSERT_EVENT, (*covered, head.hash, digest))
         self._head = Head(position, digest, recorded_at)
+        self._position = position
         return Recorded(stream=stream, sequence=sequence, recorded_at=at.astimezone(UTC), actor=actor, event=event)
 
 

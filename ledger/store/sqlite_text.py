@@ -51,6 +51,12 @@ billed_from=?, billed_until=?, sent=?, failure_stage=?, failure_cause=?, stop_re
 credential_binding=? WHERE claims.lease_id = ? AND claims.is_open = ? AND claims.instance_id IS ?
 """
 
+# Binds new_sequence, new_position, new_touched_at, new_expires_at, new_ttl_ms, new_idle_timeout_ms, of_lease
+TOUCH_CLAIM = """
+UPDATE claims SET sequence=?, position=?, touched_at=?, expires_at=?, ttl_ms=?, idle_timeout_ms=? WHERE
+claims.lease_id = ?
+"""
+
 # Binds lease_id, sequence, position, is_open, phase, outcome, slug, provider, scope, purpose, actor, host,
 # repository, instance_id, instance_type, sector, region, provider_status, ssh_host, ssh_port, ssh_user,
 # host_key_fingerprint, work_root, keep_until, keep_reason, created_at, ready_at, touched_at, expires_at,

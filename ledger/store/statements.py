@@ -65,6 +65,18 @@ def _update_claim() -> sa.Update:
     )
 
 
+ACTIVITY = ("sequence", "position", "touched_at", "expires_at", "ttl_ms", "idle_timeout_ms")
+"""All that a sign of life changes in a claim: most facts of a long lease are such."""
+
+
+def _touch_claim() -> sa.Update:
+    return (
+        claims.update()
+        .values({name: sa.bindparam(f"new_{name}") for name in ACTIVITY})
+        .where(claims.c.lease_id == sa.bindparam("of_lease"))
+    )
+
+
 STATEMENTS: dict[str, ClauseElement] = {
     "HEAD": _page(sa.select(events.c.position, events.c.hash, events.c.recorded_at), 1).order_by(
         events.c.position.desc()
@@ -85,6 +97,7 @@ STATEMENTS: dict[str, ClauseElement] = {
         events.c.stream, events.c.sequence
     ),
     "UPDATE_CLAIM": _update_claim(),
+    "TOUCH_CLAIM": _touch_claim(),
     "UPSERT_CLAIM": _upsert_claim(),
     "MARK_CLAIM": claims.update()
     .values(
