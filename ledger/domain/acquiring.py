@@ -26,8 +26,7 @@ def create_sent(lease: Lease, fact: e.CreateSent, now: datetime) -> bool:
         raise Refused(lease, "settled", "its create is settled: nothing was made")
     if _is_twin(lease):
         raise Refused(lease, "settled", "it only holds a second box of another lease: nothing is created for it")
-    if lease.request is not None and lease.credential_binding != lease.request.credential_binding:
-        raise Refused(lease, "rebound", "another key owns it now: its create is not repeated under that")
+    _require_same_request(lease, fact)
     require_acquirer(lease, fact.acquirer, now)
     if 0 < fact.attempt == len(lease.attempts):
         return False
@@ -46,6 +45,17 @@ def create_sent(lease: Lease, fact: e.CreateSent, now: datetime) -> bool:
     ):
         raise Refused(lease, "window-closed", "the nine minutes in which a create may be replayed are over")
     return True
+
+
+def _require_same_request(lease: Lease, fact: e.CreateSent) -> None:
+    """A create goes out under the key and with the body it was asked with, and never otherwise (CRE-22, CRE-23)."""
+    request = lease.request
+    if request is None:
+        return
+    if not fact.credential_binding == lease.credential_binding == request.credential_binding:
+        raise Refused(lease, "rebound", "its create goes out only under the key that asked for it")
+    if fact.request_digest != request.request_digest:
+        raise Refused(lease, "request-changed", "its create goes out only with the body that was recorded")
 
 
 def create_rejected(lease: Lease, fact: e.CreateRejected) -> bool:

@@ -117,12 +117,15 @@ def _creating(lease: Lease, now: datetime) -> Iterator[e.LeaseEvent]:
     sent = e.CreateSent(
         attempt=last + 1,
         acquirer=lease.acquirer,
+        credential_binding="first",
+        request_digest="digest",
         boot_id="boot",
         uptime_ms=(now - _START) // timedelta(milliseconds=1),
         provider_date=None,
     )
     yield sent
     yield replace(sent, acquirer="fenced")
+    yield replace(sent, request_digest="changed")
     yield replace(sent, attempt=last + 2)
     yield e.CreateRejected(attempt=last, status=429, error_type="rate_limited", message="no capacity", request_id=None)
     doubt = e.CreateInDoubt(attempt=last, cause="timeout", sent=True, answered=False, status=None, request_id=None)
@@ -179,12 +182,12 @@ def _ending(lease: Lease, now: datetime) -> Iterator[e.LeaseEvent]:
     yield e.DeleteDeferred(instance_id=_BOX, attempt=lease.deletes, cause="server_error", status=500, retry_at=None)
     kinds = ("get-404", "inventory", "get-404")
     evidence = tuple(e.Observation(kind=kind, at=now) for kind in kinds)
-    yield e.DeletionConfirmed(instance_id=_BOX, evidence=evidence)
+    yield e.DeletionConfirmed(instance_id=_BOX, credential_binding=lease.credential_binding, evidence=evidence)
     for outcome in Outcome:
         yield e.Released(outcome=outcome, reason="settled by hand", inventories=(1, 2, 3, 4, 5))
     yield e.Released(outcome=Outcome.WRITTEN_OFF)
-    yield e.Reopened(instance_id=_BOX, slug="example", evidence=evidence)
-    yield e.Reopened(instance_id=_BOX, slug="example", evidence=())
+    yield e.Reopened(instance_id=_BOX, credential_binding=lease.credential_binding, slug="example", evidence=evidence)
+    yield e.Reopened(instance_id=_BOX, credential_binding=lease.credential_binding, slug="example", evidence=())
 
 
 def _request(now: datetime) -> e.CreateRequested:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import assert_never
 
 from ledger.domain import events as e
-from ledger.domain.refusals import Refused, require_open, require_same_box
+from ledger.domain.refusals import Refused, require_open, require_owning_key, require_same_box
 from ledger.domain.state import Lease, Outcome, Phase
 from ledger.domain.units import milliseconds_between
 from ledger.domain.windows import (
@@ -62,6 +62,7 @@ def deletion_confirmed(lease: Lease, fact: e.DeletionConfirmed, now: datetime) -
         raise Refused(lease, "not-deleting", f"it is {lease.phase}, not deleting")
     if [seen.kind for seen in fact.evidence] != ["get-404", "inventory", "get-404"]:
         raise Refused(lease, "no-evidence", "absence is GET 404, a complete inventory without it, GET 404")
+    require_owning_key(lease, fact.credential_binding)
     looked_at = [seen.at for seen in fact.evidence]
     if looked_at != sorted(looked_at):
         raise Refused(lease, "no-evidence", "the looks that its absence rests on are out of order")
@@ -124,6 +125,7 @@ def reopened(lease: Lease, fact: e.Reopened) -> bool:
         if lease.confirmed_at is None and lease.phase is Phase.ROLLING_BACK:
             return False
         raise Refused(lease, "not-released", f"it is {lease.phase}")
+    require_owning_key(lease, fact.credential_binding)
     if not fact.evidence:
         raise Refused(lease, "no-evidence", "a released box is back only when somebody has seen it")
     return True

@@ -90,12 +90,15 @@ class CreateRequested(Event, frozen=True, kw_only=True):
 class CreateSent(Event, frozen=True, kw_only=True):
     """Attempt `attempt` (from 1) of the create is about to leave; a box may exist from here on.
 
+    It goes out under the key and with the body of the request, as `credential_binding` and `request_digest` say.
     `boot_id` and `uptime_ms` are the clock through sleep; `provider_date` is the provider's newest `Date`.
     """
 
     TYPE = "create-sent"
     attempt: int
     acquirer: str
+    credential_binding: str
+    request_digest: str
     boot_id: str
     uptime_ms: int
     provider_date: datetime | None
@@ -305,10 +308,11 @@ class DeleteDeferred(Event, frozen=True, kw_only=True):
 
 
 class DeletionConfirmed(Event, frozen=True, kw_only=True):
-    """The box is gone: GET 404, a complete inventory without it, GET 404, under the owning account."""
+    """The box is gone: GET 404, a complete inventory without it, GET 404, all under the key of the owning account."""
 
     TYPE = "deletion-confirmed"
     instance_id: str
+    credential_binding: str
     evidence: tuple[Observation, ...]
 
 
@@ -329,6 +333,7 @@ class Reopened(Event, frozen=True, kw_only=True):
 
     TYPE = "reopened"
     instance_id: str
+    credential_binding: str
     slug: str
     evidence: tuple[Observation, ...]
 

@@ -16,6 +16,7 @@ REFUSALS: dict[str, type[RentrollError]] = {
     "never-sent": UsageFailure,
     "stop-requested": Conflict,
     "rebound": CredentialsFailure,
+    "request-changed": Conflict,
     "fenced": Conflict,
     "past-deadline": Conflict,
     "window-closed": Conflict,
@@ -65,3 +66,9 @@ def require_ready(lease: Lease) -> None:
 def require_same_box(lease: Lease, instance_id: str) -> None:
     if instance_id != lease.instance_id:
         raise Refused(lease, "bound-to-another", f"its box is {lease.instance_id or 'not known'}, not {instance_id}")
+
+
+def require_owning_key(lease: Lease, credential_binding: str) -> None:
+    """What a key sees counts only if it is the one that owns the lease now."""
+    if credential_binding != lease.credential_binding:
+        raise Refused(lease, "rebound", "another key saw this: it proves nothing of this lease")

@@ -3,6 +3,7 @@
 from typing import NoReturn
 
 from ledger.domain import events as e
+from ledger.domain.credentials import request_digest
 from ledger.domain.errors import Conflict, InDoubt, ProviderFailure, RentrollError
 from ledger.domain.ports import CallFailed, CreateRequest, Instance, KeyRejected
 from ledger.domain.state import Lease, Phase
@@ -50,9 +51,12 @@ def create_box(services: Services, lease: Lease, *, stop_at_s: float) -> Lease:
 def _announce(services: Services, lease: Lease, number: int) -> Lease:
     """Appends `create-sent`; only the process whose own append it was sends."""
     boot = services.clock.boot()
+    body = _body(lease)
     fact = e.CreateSent(
         attempt=number,
         acquirer=lease.acquirer,
+        credential_binding=services.credential_binding,
+        request_digest=request_digest(body.instance_type, body.sector, body.ssh_key),
         boot_id=boot.boot_id,
         uptime_ms=boot.uptime_ms,
         provider_date=services.provider.server_date,
@@ -63,12 +67,21 @@ def _announce(services: Services, lease: Lease, number: int) -> Lease:
     return entry.lease
 
 
+def _request(lease: Lease) -> e.CreateRequested:
+    if lease.request is None:
+        raise ValueError("a lease that is created was requested")
+    return lease.request
+
+
+def _body(lease: Lease) -> CreateRequest:
+    """The create's body, from the ledger alone."""
+    request = _request(lease)
+    return CreateRequest(instance_type=request.instance_type, ssh_key=request.public_key, sector=request.sector)
+
+
 def _attempt(services: Services, lease: Lease, number: int, stop_at_s: float) -> CallFailed | None:
     """One POST, shielded from the first Ctrl-C, and the fact of its outcome. None means that the box is bound."""
-    request = lease.request
-    if request is None:
-        raise ValueError("a lease that was announced was requested")
-    body = CreateRequest(instance_type=request.instance_type, ssh_key=request.public_key, sector=request.sector)
+    request, body = _request(lease), _body(lease)
     services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="creating", detail=f"attempt {number}"))
     with services.interrupts.shielded():
         try:

@@ -159,7 +159,11 @@ def _confirm(services: Services, lease: Lease, stop_at_s: float) -> Lease:
         evidence = _absence(services, lease)
         if evidence is not None:
             try:
-                fact = e.DeletionConfirmed(instance_id=lease.instance_id or "", evidence=evidence)
+                fact = e.DeletionConfirmed(
+                    instance_id=lease.instance_id or "",
+                    credential_binding=services.credential_binding,
+                    evidence=evidence,
+                )
                 return services.book.record(lease.lease_id, fact).lease
             except Refused as refusal:
                 if refusal.name != "no-evidence":

@@ -52,7 +52,15 @@ def created(name: str, number: int, at: datetime) -> list[e.LeaseEvent]:
             rate=e.Rate(per_hour=Decimal("3.00"), currency="USD", source="settings: environment"),
             repository=e.Repository(origin="git@example.org:ada/train.git", root_commit="c0ffee", path="/srv/train"),
         ),
-        e.CreateSent(attempt=1, acquirer=ACQUIRER, boot_id="boot", uptime_ms=1000, provider_date=at),
+        e.CreateSent(
+            attempt=1,
+            acquirer=ACQUIRER,
+            credential_binding="c" * 64,
+            request_digest="d" * 64,
+            boot_id="boot",
+            uptime_ms=1000,
+            provider_date=at,
+        ),
         e.InstanceIdBound(instance_id=box.id, evidence="create-answer", acquirer=ACQUIRER, attempt=1, instance=box),
         e.Ready(
             acquirer=ACQUIRER,
@@ -74,7 +82,7 @@ def given_back(number: int, at: datetime) -> list[e.LeaseEvent]:
     return [
         e.DeleteRequested(instance_id=box, attempt=1, reason="stop", shown=True),
         e.DeleteAccepted(instance_id=box, attempt=1),
-        e.DeletionConfirmed(instance_id=box, evidence=seen),
+        e.DeletionConfirmed(instance_id=box, credential_binding="c" * 64, evidence=seen),
         e.Released(outcome="completed"),
     ]
 

@@ -54,7 +54,13 @@ def requested(slug: str = "calm-barn", *, ttl_ms: int = 5_400_000, keep: e.Keep 
 
 def sent(attempt: int = 1) -> e.CreateSent:
     return e.CreateSent(
-        attempt=attempt, acquirer="acquirer-1", boot_id="boot-1", uptime_ms=1000 * attempt, provider_date=NOW
+        attempt=attempt,
+        acquirer="acquirer-1",
+        credential_binding="c" * 64,
+        request_digest="d" * 64,
+        boot_id="boot-1",
+        uptime_ms=1000 * attempt,
+        provider_date=NOW,
     )
 
 
@@ -106,9 +112,9 @@ LEASE_FACTS: tuple[e.LeaseEvent, ...] = (
     e.DeleteRequested(instance_id=BOX, attempt=1, reason="stop", shown=True),
     e.DeleteAccepted(instance_id=BOX, attempt=1),
     e.DeleteDeferred(instance_id=BOX, attempt=1, cause="502", status=502, retry_at=LATER),
-    e.DeletionConfirmed(instance_id=BOX, evidence=SEEN),
+    e.DeletionConfirmed(instance_id=BOX, credential_binding="c" * 64, evidence=SEEN),
     e.Released(outcome="never-created", reason=None, inventories=(3, 4, 5, 6, 7)),
-    e.Reopened(instance_id=BOX, slug="calm-barn", evidence=SEEN),
+    e.Reopened(instance_id=BOX, credential_binding="c" * 64, slug="calm-barn", evidence=SEEN),
 )
 ACCOUNT_FACTS: tuple[e.AccountEvent, ...] = (
     e.InventoryObserved(

@@ -78,7 +78,7 @@ def test_a_reopened_lease_takes_its_new_slug_or_a_suffixed_one(register: SqliteR
     lease = begin(register, LEASE_B, requested(), sent(), bound())
     lease = append(register, lease, released())
     begin(register, LEASE_A, requested())
-    append(register, lease, e.Reopened(instance_id=BOX, slug="calm-barn", evidence=SEEN))
+    append(register, lease, e.Reopened(instance_id=BOX, credential_binding="c" * 64, slug="calm-barn", evidence=SEEN))
     assert (claim(register, LEASE_B).slug, claim(register, LEASE_B).is_open) == (SUFFIXED, 1)
     assert claim(register, LEASE_A).slug == "calm-barn"
 
@@ -166,7 +166,7 @@ _STEP = st.tuples(
             e.DeleteRequested(instance_id=BOX, attempt=2, reason="stop", shown=True),
             *(released(outcome) for outcome in ("completed", "rolled-back", "cancelled", "rejected", "lost")),
             e.Released(outcome="written-off", reason="asked fal"),
-            e.Reopened(instance_id=BOX, slug="other-slug", evidence=SEEN),
+            e.Reopened(instance_id=BOX, credential_binding="c" * 64, slug="other-slug", evidence=SEEN),
             e.Touched(cause="touch", ttl_ms=10**18),
         ]
     ),

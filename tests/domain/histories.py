@@ -130,6 +130,8 @@ def sent(
     return e.CreateSent(
         attempt=attempt,
         acquirer=acquirer,
+        credential_binding="c1",
+        request_digest="d1",
         boot_id=boot_id,
         uptime_ms=round(up_s * 1000) + 5_000_000,
         provider_date=None if date_s is None else at(date_s),
@@ -243,7 +245,7 @@ def confirmed(looked_s: float, *, instance_id: str = BOX) -> e.DeletionConfirmed
     """Absence seen in three looks, half a second apart, from `looked_s` on."""
     kinds = ("get-404", "inventory", "get-404")
     looks = tuple(e.Observation(kind=kind, at=at(looked_s + n / 2)) for n, kind in enumerate(kinds))
-    return e.DeletionConfirmed(instance_id=instance_id, evidence=looks)
+    return e.DeletionConfirmed(instance_id=instance_id, credential_binding="c1", evidence=looks)
 
 
 def released(outcome: str = "completed", *, reason: str | None = None, inventories: tuple[int, ...] = ()) -> e.Released:
@@ -252,7 +254,7 @@ def released(outcome: str = "completed", *, reason: str | None = None, inventori
 
 def reopened(looked_s: float, *, instance_id: str = BOX) -> e.Reopened:
     looks = (e.Observation(kind="inventory", at=at(looked_s)), e.Observation(kind="get-200", at=at(looked_s)))
-    return e.Reopened(instance_id=instance_id, slug="amber-acre-0001", evidence=looks)
+    return e.Reopened(instance_id=instance_id, credential_binding="c1", slug="amber-acre-0001", evidence=looks)
 
 
 REQUESTED: Past = ((0, requested()),)

@@ -1,6 +1,7 @@
 """The rules of asking, sending and binding: one line a rule, with the past, the wanted fact and the verdict."""
 
 import pytest
+from msgspec.structs import replace
 
 from ledger.domain import events as e
 from ledger.domain.ending import end_of
@@ -111,6 +112,20 @@ REPLAY_RULES = [
     ),
     pytest.param(
         (*h.ANSWERED, (50, h.rebound())), 60, h.sent(2, up_s=60), "rebound", id="no replay under another key (CRE-23)"
+    ),
+    pytest.param(
+        h.ANSWERED,
+        60,
+        replace(h.sent(2, up_s=60), credential_binding="c2"),
+        "rebound",
+        id="a key that was never proven replays nothing (CRE-23)",
+    ),
+    pytest.param(
+        h.ANSWERED,
+        60,
+        replace(h.sent(2, up_s=60), request_digest="d2"),
+        "request-changed",
+        id="no replay with another body (CRE-22)",
     ),
     pytest.param(
         (*h.ANSWERED, (50, h.rebound()), (51, h.rebound("c1"))),
@@ -260,7 +275,7 @@ def test_a_refusal_names_the_lease_and_maps_to_the_error_table() -> None:
         decide(lease, h.sent(2, up_s=60), h.at(60))
     told = refusal.value
     assert (str(told), told.name, told.code, told.exit_code, told.remedy, told.lease_id) == (
-        "lease amber-acre: another key owns it now: its create is not repeated under that",
+        "lease amber-acre: its create goes out only under the key that asked for it",
         "rebound",
         "credentials",
         3,

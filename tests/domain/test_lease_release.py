@@ -1,6 +1,7 @@
 """The rules of giving back: rollback, DELETE, absence, release and reopening."""
 
 import pytest
+from msgspec.structs import replace
 
 from ledger.domain import events as e
 from tests.domain import histories as h
@@ -14,7 +15,9 @@ ALL_SEEN_S = 1 + 540 + 4 * 300
 
 def looks(*kinds: str, at_s: float = 205) -> e.DeletionConfirmed:
     return e.DeletionConfirmed(
-        instance_id=h.BOX, evidence=tuple(e.Observation(kind=kind, at=h.at(at_s)) for kind in kinds)
+        instance_id=h.BOX,
+        credential_binding="c1",
+        evidence=tuple(e.Observation(kind=kind, at=h.at(at_s)) for kind in kinds),
     )
 
 
@@ -86,13 +89,24 @@ ABSENCE_RULES = [
     pytest.param(
         h.ACCEPTED, 210, h.confirmed(205, instance_id=h.OTHER_BOX), "bound-to-another", id="absence is of the bound box"
     ),
+    pytest.param(
+        h.ACCEPTED,
+        210,
+        replace(h.confirmed(205), credential_binding="c2"),
+        "rebound",
+        id="what another key does not see proves nothing (CRD-03)",
+    ),
     pytest.param(h.ACCEPTED, 210, looks("get-404"), "no-evidence", id="one 404 is no proof"),
     pytest.param(h.ACCEPTED, 210, looks("get-404", "get-404", "get-404"), "no-evidence", id="nor are three (RBK-13)"),
     pytest.param(h.ACCEPTED, 210, looks(), "no-evidence", id="nor is nothing"),
     pytest.param(
         h.ACCEPTED,
         210,
-        e.DeletionConfirmed(instance_id=h.BOX, evidence=h.confirmed(205).evidence[1:] + h.confirmed(205).evidence[:1]),
+        e.DeletionConfirmed(
+            instance_id=h.BOX,
+            credential_binding="c1",
+            evidence=h.confirmed(205).evidence[1:] + h.confirmed(205).evidence[:1],
+        ),
         "no-evidence",
         id="nor are looks in another order",
     ),
@@ -101,6 +115,7 @@ ABSENCE_RULES = [
         210,
         e.DeletionConfirmed(
             instance_id=h.BOX,
+            credential_binding="c1",
             evidence=(*h.confirmed(209).evidence[:1], *h.confirmed(205).evidence[1:]),
         ),
         "no-evidence",
@@ -221,9 +236,16 @@ REOPEN_RULES = [
     pytest.param(
         h.RELEASED,
         900,
-        e.Reopened(instance_id=h.BOX, slug="amber-acre", evidence=()),
+        e.Reopened(instance_id=h.BOX, credential_binding="c1", slug="amber-acre", evidence=()),
         "no-evidence",
         id="somebody has to have seen it",
+    ),
+    pytest.param(
+        h.RELEASED,
+        900,
+        replace(h.reopened(890), credential_binding="c2"),
+        "rebound",
+        id="under the key that owns the lease",
     ),
     pytest.param(REOPENED, 901, h.delete_requested(2), RECORDED, id="a reopened box is deleted again"),
     pytest.param(REOPENED, 901, h.ready(), "not-acquiring", id="and never worked on"),

@@ -136,7 +136,13 @@ def test_a_clock_behind_the_newest_event_decides_nothing_that_depends_on_time(
         "replay": (
             LEASE,
             e.CreateSent(
-                attempt=2, acquirer=f"acquirer of {LEASE}", boot_id="boot-1", uptime_ms=1_100_000, provider_date=None
+                attempt=2,
+                acquirer=f"acquirer of {LEASE}",
+                credential_binding=world.lease(LEASE).credential_binding,
+                request_digest="",
+                boot_id="boot-1",
+                uptime_ms=1_100_000,
+                provider_date=None,
             ),
         ),
         "expiry": (
