@@ -169,7 +169,7 @@ class _Run:
             on_stdout=_sink(2 if as_json else 1),
             on_stderr=_sink(2),
         )
-        services = self._app.services(_unseen, key_required=False)
+        services = self._app.services(_told, key_required=False)
         return run(services, job, lambda lease_id: signs_of_life(self._app, lease_id, "run"))
 
     def _give_back(self, lease: "Lease", *, failed: bool, first: BaseException | None = None) -> RentrollError | None:
@@ -228,8 +228,9 @@ class _Run:
         emit("run", {"lease": lease_object(claim, self._app.now(), self._app.keys_root), "run": outcome})
 
 
-def _unseen(_stage: "Stage") -> None:
-    """The command's own output is what people see while it runs."""
+def _told(stage: "Stage") -> None:
+    """The command's own output is what people see while it runs; the flow speaks only where something is amiss."""
+    note(f"{stage.slug}: {stage.name}: {stage.detail}")
 
 
 def exit_code(remote: "RemoteExit") -> int:

@@ -141,7 +141,7 @@ def lease_object(claim: Claim, now: datetime, keys_root: str) -> dict[str, Any]:
         "instance_type": claim.instance_type,
         "sector": claim.sector,
         "region": claim.region,
-        "provider_status": claim.provider_status,
+        "provider_status": None if released else claim.provider_status,
         "ssh": {
             "host": claim.ssh_host,
             "port": claim.ssh_port,

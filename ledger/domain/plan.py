@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from ledger.domain.claim import Claim, is_overdue, moment
+from ledger.domain.claim import Claim, is_overdue, moment, short_time
 
 
 class Action(Struct, frozen=True, kw_only=True):
@@ -45,5 +45,5 @@ def _judge(claim: Claim, now: datetime, *, worked_on: bool) -> tuple[str, str]:
                 return "finish", "nothing of it exists"
             return "delete", f"its deletion is not finished ({claim.phase})"
     if is_overdue(claim, now):
-        return "delete", f"expired at {claim.expires_at}"
+        return "delete", f"expired at {short_time(claim.expires_at)}"
     return "none", "kept" if claim.keep_until is not None else "inside its time"

@@ -110,7 +110,7 @@ def _request(services: Services, wanted: Wanted) -> Lease:
         )
 
     lease = services.book.request(wanted.lease_id, wanted.slug, intent, slug_is_explicit=wanted.slug_is_explicit)
-    services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="requested", detail=wanted.instance_type))
+    services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="requested", detail=_in_words(services, wanted)))
     return lease
 
 
@@ -131,3 +131,10 @@ def _require_agreeing_clock(server_date: datetime | None, now: datetime) -> None
             f"this machine's clock and the provider's differ by {abs((now - server_date).total_seconds()):.0f} s",
             hint="set the clock: every safety window depends on it; nothing was made",
         )
+
+
+def _in_words(services: Services, wanted: Wanted) -> str:
+    """What is about to be leased, for the line before the create (scenario REL-15)."""
+    sector = f" in {wanted.sector}" if wanted.sector else ""
+    keep = ", kept" if wanted.keep else ""
+    return f"{wanted.instance_type}{sector} from {services.provider.name}{keep}, {wanted.lease_id}"

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from msgspec import Struct
 
 from ledger.domain import events as e
-from ledger.domain.errors import Conflict, SshFailure
+from ledger.domain.errors import Conflict, Interrupted, RentrollError, SshFailure
 from ledger.domain.ports import Endpoint, RemoteCommand, RemoteExit
 from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Phase
-from ledger.flows.services import Services
+from ledger.flows.services import Services, Stage
 
 SIGN_OF_LIFE_S = 60.0
 
@@ -92,6 +92,9 @@ def run(services: Services, job: Job, alive: Callable[[str], AbstractContextMana
     except SshFailure as lost:
         failure = lost.message
         raise
+    except Interrupted as interrupted:
+        failure = str(interrupted)
+        raise
     finally:
         finished = e.RunFinished(
             run_id=job.run_id,
@@ -102,9 +105,17 @@ def run(services: Services, job: Job, alive: Callable[[str], AbstractContextMana
             stderr_bytes=counted.stderr_bytes,
             failure=failure,
         )
-        with services.interrupts.shielded():
-            services.book.record(job.lease_id, finished)
+        _record_end(services, lease, finished)
     return remote
+
+
+def _record_end(services: Services, lease: Lease, finished: e.RunFinished) -> None:
+    """The command is over whatever the ledger says: a failure to record it is told, and takes nothing else away."""
+    with services.interrupts.shielded():
+        try:
+            services.book.record(lease.lease_id, finished)
+        except RentrollError as failure:
+            services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="run not recorded", detail=str(failure)))
 
 
 class _Counted:

@@ -16,7 +16,10 @@ def migrations_folder() -> Path:
 
 
 def upgrade(path: Path) -> None:
-    """Applies every migration that the SQLite ledger at `path` has not had, all in one transaction."""
+    """Applies every migration that the SQLite ledger at `path` has not had, all in one transaction.
+
+    Raises `sqlite3.Error` where SQLite refuses, as every other statement of the store does.
+    """
     import sqlalchemy as sa
     from alembic import command
     from alembic.config import Config
@@ -33,6 +36,9 @@ def upgrade(path: Path) -> None:
         # The driver would commit before each change of schema; an upgrade is all or nothing.
         opened.exec_driver_sql("BEGIN IMMEDIATE")
 
-    with engine.begin() as opened:
-        config.attributes["connection"] = opened
-        command.upgrade(config, "head")
+    try:
+        with engine.begin() as opened:
+            config.attributes["connection"] = opened
+            command.upgrade(config, "head")
+    except sa.exc.DBAPIError as error:
+        raise error.orig or error from None

@@ -15,10 +15,10 @@ BUSY_TIMEOUT_S = 10.0
 
 
 def exists(path: str) -> bool:
-    """Whether there is anything at `path`. A missing folder is a missing ledger; one that is closed to us raises."""
+    """Whether there is anything at `path`. A missing folder is a missing ledger; one that cannot be one raises."""
     try:
         os.stat(path)  # noqa: PTH116 - pathlib is not worth its import to a listing
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return False
     return True
 

@@ -178,14 +178,12 @@ def test_a_full_disk_loses_nothing_and_makes_no_box(rentroll: Rentroll, box: Any
     assert rentroll("verify").code == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the store lets SQLAlchemy's error out while it makes a new ledger")
 def test_a_full_disk_at_the_first_lease_makes_nothing(emulator: Emulator) -> None:
     before = len(emulator.instances())
     ran = run_process("warmup", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)))
     assert (ran.code, len(ran.err.splitlines()), len(emulator.instances())) == (2, 2, before)
 
 
-@pytest.mark.xfail(strict=True, reason="the store takes a folder below a file for a ledger that is not made yet")
 def test_a_state_folder_below_a_file_is_not_an_empty_ledger(rentroll: Rentroll, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert rentroll("list", env={"RENTROLL_STATE_DIR": f"{tmp_path}/file/state"}).code == 2

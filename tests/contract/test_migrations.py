@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -85,6 +84,6 @@ def test_a_migration_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path, monk
     monkeypatch.setattr("ledger.store.migrate.migrations_folder", lambda: folder)
     path = tmp_path / "ledger.db"
     path.touch()
-    with pytest.raises(sa.exc.OperationalError):
+    with pytest.raises(sqlite3.OperationalError):
         upgrade(path)
     assert objects(path) == {}

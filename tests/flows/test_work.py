@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from ledger.domain.errors import Conflict, Interrupted, SshFailure
+from ledger.domain.errors import Conflict, Interrupted, SshFailure, UsageFailure
 from ledger.domain.ports import RemoteCommand, RemoteExit
 from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease
@@ -86,10 +86,13 @@ def test_a_run_is_on_record_with_what_it_was_and_how_it_ended(world: World, prog
 
 @pytest.mark.parametrize(
     ("failure", "told"),
-    [(SshFailure("the connection was lost", stage="session"), "the connection was lost"), (Interrupted(2), None)],
+    [
+        (SshFailure("the connection was lost", stage="session"), "the connection was lost"),
+        (Interrupted(2), "interrupted by signal 2"),
+    ],
 )
 def test_a_run_that_is_broken_off_ends_as_not_known(
-    world: World, program: Program, failure: BaseException, told: str | None
+    world: World, program: Program, failure: BaseException, told: str
 ) -> None:
     """A lost connection or a signal is passed on; the record says that the end is not known."""
 
@@ -105,6 +108,22 @@ def test_a_run_that_is_broken_off_ends_as_not_known(
     finished = world.payloads("run-finished")[0]
     assert (finished["exit_code"], finished["signal"], finished["failure"]) == (None, None, told)
     assert world.lease().open_runs == ()
+
+
+def test_an_end_that_cannot_be_recorded_is_told_and_keeps_the_commands_code(world: World, program: Program) -> None:
+    """The command is over whatever the ledger says."""
+    program.memory_box.ends = lambda command: RemoteExit(exit_code=7)
+    lease = program.acquire()
+    program.boundaries.fail("append run-finished", UsageFailure("the ledger cannot be written: disk full"))
+
+    ended = run(program.services, job(lease, Heard(), "false"), no_signs_of_life)
+
+    assert ended == RemoteExit(exit_code=7)
+    assert (program.told[-1].name, program.told[-1].detail) == (
+        "run not recorded",
+        "the ledger cannot be written: disk full",
+    )
+    assert world.lease().open_runs == (RUN,)
 
 
 def test_a_run_id_is_used_once(world: World, program: Program) -> None:
