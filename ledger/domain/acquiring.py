@@ -136,11 +136,7 @@ def fenced(lease: Lease, fact: e.AcquireFenced, now: datetime) -> bool:
 
 def stop_requested(lease: Lease) -> bool:
     require_open(lease)
-    if lease.stop_reason is not None or lease.phase in (Phase.ROLLING_BACK, Phase.DELETING):
-        return False
-    if lease.phase is Phase.READY:
-        raise Refused(lease, "not-acquiring", "it is ready: it is deleted, not asked to stop")
-    return True
+    return lease.stop_reason is None and lease.phase not in (Phase.ROLLING_BACK, Phase.DELETING)
 
 
 def rollback(lease: Lease) -> bool:

@@ -111,11 +111,12 @@ def attention(claim: Claim, now: datetime) -> str | None:
         until = short_time(claim.keep_until or claim.expires_at)
         return f"its acquire failed at {claim.failure_stage} and the box was kept until {until}: {stop}"
     if claim.phase == "ready":
-        return (
-            f"its time ended at {short_time(claim.expires_at)} and it still bills: {stop}"
-            if is_overdue(claim, now)
-            else None
-        )
+        if claim.stop_reason is not None:
+            return f"it was to be given back ({claim.stop_reason}) and still bills: {stop}"
+        overdue = f"its time ended at {short_time(claim.expires_at)} and it still bills: {stop}"
+        return overdue if is_overdue(claim, now) else None
+    if claim.phase == "in-doubt" and claim.stop_reason is not None:
+        return "nobody wants it, but whether a box was made is unknown: look for one that is not listed here at fal"
     if claim.phase in ("rolling-back", "deleting") and claim.instance_id:
         return f"its box is to be deleted and may still bill: {stop}"
     if moment(claim.acquire_deadline) < now:

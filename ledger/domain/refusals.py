@@ -42,7 +42,9 @@ class Refused(RentrollError):
     """A fact may not be appended to this lease now. `name` is a key of `REFUSALS`."""
 
     def __init__(self, lease: Lease, name: str, message: str) -> None:
-        super().__init__(f"lease {lease.slug or lease.lease_id}: {message}", lease_id=lease.lease_id)
+        name_of_lease = lease.slug or lease.lease_id
+        look = f"rentroll status {name_of_lease}" if lease.is_open else None
+        super().__init__(f"lease {name_of_lease}: {message}", lease_id=lease.lease_id, next_step=look)
         self.name = name
         kind = REFUSALS[name]
         self.code = kind.code  # type: ignore[misc]

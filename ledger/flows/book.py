@@ -1,17 +1,53 @@
 """Load, decide, append, in one short transaction: the only way in which a flow changes the ledger."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ledger.domain.claim import Claim
 from ledger.domain.errors import Conflict, UsageFailure
-from ledger.domain.events import AccountEvent, CreateRequested, CreateSent, DeleteRequested, LeaseEvent, Released
+from ledger.domain.events import (
+    AccountEvent,
+    CreateRequested,
+    CreateSent,
+    DeleteRequested,
+    InstanceIdBound,
+    LeaseEvent,
+    Released,
+)
 from ledger.domain.lease import decide
 from ledger.domain.names import suffixed_slug
 from ledger.domain.ports import Clock
-from ledger.domain.register import Head, Register
+from ledger.domain.register import Head, Register, Transaction
 from ledger.domain.state import Lease, Outcome
 from ledger.domain.units import format_time
+
+SECRET_MIN = 6
+"""A shorter text is no key; masking it would damage what it happens to stand in."""
+F = TypeVar("F")
+
+
+class HeldElsewhere(Conflict):
+    """An id that was answered belongs to another lease already: it is not bound a second time."""
+
+
+def masked(value: F, secrets: Sequence[str]) -> F:
+    """The value with every secret in any of its texts masked: people type keys into commands and reasons."""
+    if not secrets:
+        return value
+    found: Any = value
+    if isinstance(value, str):
+        for secret in secrets:
+            found = found.replace(secret, "[redacted]")
+    elif isinstance(value, tuple):
+        found = tuple(masked(item, secrets) for item in value)
+    elif isinstance(value, dict):
+        found = {name: masked(item, secrets) for name, item in value.items()}
+    elif isinstance(value, Struct):
+        found = replace(value, **{name: masked(getattr(value, name), secrets) for name in value.__struct_fields__})
+    return cast("F", found)
 
 
 class Entry(NamedTuple):
@@ -27,10 +63,11 @@ class Entry(NamedTuple):
 class Book:
     """One process's pen: facts are judged on the newest state and appended under its name."""
 
-    def __init__(self, register: Register, clock: Clock, actor: str) -> None:
+    def __init__(self, register: Register, clock: Clock, actor: str, *, secrets: Sequence[str] = ()) -> None:
         self.register = register
         self._clock = clock
         self._actor = actor
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= SECRET_MIN)
 
     def load(self, lease_id: str) -> Lease:
         """The lease as the ledger has it now."""
@@ -45,16 +82,29 @@ class Book:
 
     def record(self, lease_id: str, *facts: LeaseEvent) -> Entry:
         """Appends what follows from the wanted facts, all or none. Raises `Refused`, `Conflict` or `UsageFailure`."""
-        now = self._clock.now()
         with self.register.transaction() as transaction:
-            lease = transaction.load(lease_id)
-            appended = False
-            for fact in facts:
-                new = decide(lease, fact, now)
-                if new:
-                    _require_clock(fact, lease, transaction.head(), format_time(now))
-                    lease = transaction.append(lease, new, at=now, actor=self._actor)
-                    appended = True
+            return self._record(transaction, lease_id, facts)
+
+    def bind(self, lease_id: str, fact: InstanceIdBound) -> Entry:
+        """Appends the binding of an id, unless another lease holds it: that raises `HeldElsewhere`."""
+        with self.register.transaction() as transaction:
+            holder = transaction.instance_holder(fact.instance_id)
+            if holder is not None and holder != lease_id:
+                raise HeldElsewhere(f"instance {fact.instance_id}, which lease {holder} holds", lease_id=holder)
+            return self._record(transaction, lease_id, (fact,))
+
+    def _record(self, transaction: Transaction, lease_id: str, facts: Sequence[LeaseEvent]) -> Entry:
+        # The clock is read when it is our turn: others may have appended while we waited for it.
+        now = self._clock.now()
+        lease = transaction.load(lease_id)
+        appended = False
+        for wanted in facts:
+            fact = masked(wanted, self._secrets)
+            new = decide(lease, fact, now)
+            if new:
+                _require_clock(fact, lease, transaction.head(), format_time(now))
+                lease = transaction.append(lease, new, at=now, actor=self._actor)
+                appended = True
         return Entry(lease, appended)
 
     def request(
@@ -64,8 +114,8 @@ class Book:
 
         An explicit slug that is held is a `UsageFailure` naming its holder; a generated one gets a suffix.
         """
-        now = self._clock.now()
         with self.register.transaction() as transaction:
+            now = self._clock.now()
             holder = transaction.slug_holder(slug)
             if slug_is_explicit and holder is not None:
                 raise UsageFailure(
@@ -76,21 +126,18 @@ class Book:
                 )
             free = suffixed_slug(slug, lease_id, lambda name: transaction.slug_holder(name) is not None)
             lease = transaction.load(lease_id)
-            return transaction.append(lease, decide(lease, make(free), now), at=now, actor=self._actor)
+            return transaction.append(
+                lease, decide(lease, masked(make(free), self._secrets), now), at=now, actor=self._actor
+            )
 
     def record_account(self, fact: AccountEvent) -> int:
         """Appends a fact of the account; gives its position."""
         with self.register.transaction() as transaction:
             return transaction.append_account(fact, at=self._clock.now(), actor=self._actor)
 
-    def holder_of(self, instance_id: str) -> str | None:
-        """The lease that an instance id is bound to."""
-        with self.register.transaction() as transaction:
-            return transaction.instance_holder(instance_id)
-
 
 def _require_clock(fact: LeaseEvent, lease: Lease, head: Head, now: str) -> None:
-    """A wall clock behind the newest event is not believed: no replay, no expiry, no never-created (design.md)."""
+    """A wall clock behind the newest event is not believed: no replay, no expiry, no never-created."""
     match fact:
         case CreateSent():
             depends = bool(lease.attempts)

@@ -4,11 +4,12 @@ from typing import NoReturn
 
 from ledger.domain import events as e
 from ledger.domain.credentials import request_digest
-from ledger.domain.errors import Conflict, InDoubt, ProviderFailure, RentrollError
+from ledger.domain.errors import Conflict, InDoubt, ProviderFailure
 from ledger.domain.ports import CallFailed, CreateRequest, Instance, KeyRejected
 from ledger.domain.state import Lease, Phase
 from ledger.domain.units import milliseconds_between
 from ledger.domain.windows import IN_FLIGHT_MS, WINDOW_MS, window_open
+from ledger.flows.book import HeldElsewhere
 from ledger.flows.release import delete_unrecorded
 from ledger.flows.services import Services, Stage
 from ledger.flows.spool import SpooledId
@@ -16,6 +17,7 @@ from ledger.flows.waiting import pause, require_wanted
 
 POST_TIMEOUT_S = 30.0
 BIND_TRIES = 4
+BIND_PAUSE_S = 0.25
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
@@ -81,7 +83,7 @@ def _body(lease: Lease) -> CreateRequest:
 
 def _attempt(services: Services, lease: Lease, number: int, stop_at_s: float) -> CallFailed | None:
     """One POST, shielded from the first Ctrl-C, and the fact of its outcome. None means that the box is bound."""
-    request, body = _request(lease), _body(lease)
+    body = _body(lease)
     services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="creating", detail=f"attempt {number}"))
     with services.interrupts.shielded():
         try:
@@ -91,13 +93,12 @@ def _attempt(services: Services, lease: Lease, number: int, stop_at_s: float) ->
         except CallFailed as failure:
             _record_failure(services, lease, number, failure)
             return failure
-        stranger = _stranger(services, request, instance)
+        stranger = _bind(services, lease, number, instance)
         if stranger is not None:
             unusable = CallFailed(stranger, answered=True)
             _record_failure(services, lease, number, unusable, answer_instance_id=instance.id)
             return unusable
-        _bind(services, lease, number, instance)
-    _require_what_was_asked(request, instance)
+    _require_what_was_asked(_request(lease), instance)
     return None
 
 
@@ -153,18 +154,13 @@ def _record_failure(
     services.book.record(lease.lease_id, fact)
 
 
-def _stranger(services: Services, request: e.CreateRequested, instance: Instance) -> str | None:
-    """Why an answered id may not be bound: it was there before we asked, or another lease holds it."""
-    if instance.id in request.ids_before:
+def _bind(services: Services, lease: Lease, number: int, instance: Instance) -> str | None:
+    """Appends the id before anything else is tried; if the ledger will not take it, spools it and deletes the box.
+
+    Gives why an answered id may not be bound, where it was there before we asked or another lease holds it.
+    """
+    if instance.id in _request(lease).ids_before:
         return f"fal answered with instance {instance.id}, which was there before"
-    holder = services.book.holder_of(instance.id)
-    if holder is not None:
-        return f"fal answered with instance {instance.id}, which lease {holder} holds"
-    return None
-
-
-def _bind(services: Services, lease: Lease, number: int, instance: Instance) -> None:
-    """Appends the id before anything else is tried; if the ledger will not take it, spools it and deletes the box."""
     fact = e.InstanceIdBound(
         instance_id=instance.id,
         evidence="create-answer",
@@ -174,19 +170,23 @@ def _bind(services: Services, lease: Lease, number: int, instance: Instance) -> 
     )
     for tries_left in reversed(range(BIND_TRIES)):
         try:
-            bound = services.book.record(lease.lease_id, fact).lease
-        except RentrollError as failure:
+            bound = services.book.bind(lease.lease_id, fact).lease
+        except HeldElsewhere as held:
+            return f"fal answered with {held.message}"
+        except Exception as failure:  # noqa: BLE001 - not even a bug of ours may lose the id of a box that bills
             if not tries_left:
                 _lose_no_id(services, lease, number, instance.id, failure)
+            services.clock.sleep(BIND_PAUSE_S)
         else:
             services.tell(Stage(lease_id=bound.lease_id, slug=bound.slug, name="bound", detail=instance.id))
             if bound.phase is not Phase.PROVISIONING:
                 require_wanted(services, bound.lease_id)
                 raise Conflict(f"lease {bound.slug} was taken over; its box {instance.id} is recorded, not worked on")
-            return
+            return None
+    raise AssertionError("the last try binds the id or raises")
 
 
-def _lose_no_id(services: Services, lease: Lease, number: int, instance_id: str, failure: RentrollError) -> NoReturn:
+def _lose_no_id(services: Services, lease: Lease, number: int, instance_id: str, failure: Exception) -> NoReturn:
     """An id that the ledger will not take goes to the spool; this process, which was given it, deletes the box."""
     spooled = SpooledId(lease_id=lease.lease_id, instance_id=instance_id, acquirer=lease.acquirer, attempt=number)
     try:
@@ -220,13 +220,28 @@ def _may_be_replayed(lease: Lease, failure: CallFailed) -> bool:
 
 
 def _wait_for_replay(services: Services, lease: Lease, failure: CallFailed, number: int, stop_at_s: float) -> None:
-    """Waits until the last request is over and a little longer; gives up where the time is over before that."""
-    wait_s = float(failure.retry_after_s or BACKOFF_S[min(number, len(BACKOFF_S)) - 1])
-    last = lease.attempts[-1]
-    if last.result == "unanswered":
-        in_flight_ms = IN_FLIGHT_MS - milliseconds_between(last.sent_at, services.clock.now())
-        wait_s = max(wait_s, in_flight_ms / 1000)
-    if wait_s >= min(_left_s(services, stop_at_s), window_left_s(services, lease)):
-        raise InDoubt(f"the create of lease {lease.slug} had no reliable answer: {failure.message}")
-    services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="in doubt", detail=f"replay in {wait_s:.0f} s"))
-    pause(services, lease.lease_id, wait_s)
+    """Waits until the last request is over and a little longer, and until the provider's clock could be read.
+
+    Both of our clocks may have stood still, in a machine that was suspended; the `Date` of a read just before the
+    replay tells. Gives up where the time or the window is over before that.
+    """
+    while True:
+        wait_s = float(failure.retry_after_s or BACKOFF_S[min(number, len(BACKOFF_S)) - 1])
+        last = lease.attempts[-1]
+        if last.result == "unanswered":
+            in_flight_ms = IN_FLIGHT_MS - milliseconds_between(last.sent_at, services.clock.now())
+            wait_s = max(wait_s, in_flight_ms / 1000)
+        if wait_s >= min(_left_s(services, stop_at_s), window_left_s(services, lease)):
+            raise InDoubt(f"the create of lease {lease.slug} had no reliable answer: {failure.message}")
+        services.tell(
+            Stage(lease_id=lease.lease_id, slug=lease.slug, name="in doubt", detail=f"replay in {wait_s:.0f} s")
+        )
+        pause(services, lease.lease_id, wait_s)
+        try:
+            services.provider.inventory()
+        except KeyRejected as rejected:
+            raise InDoubt(f"the create of lease {lease.slug} had no reliable answer: {rejected.message}") from None
+        except CallFailed:
+            number += 1
+        else:
+            return

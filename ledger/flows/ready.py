@@ -53,9 +53,10 @@ def _wait_for_address(services: Services, lease: Lease, limit_s: float) -> Insta
             if instance.status in TERMINAL_STATUSES:
                 raise ProviderFailure(f"instance {instance_id} is {instance.status} and will not become ready")
         services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="booting", detail=last))
-        if services.clock.monotonic_s() + services.poll_interval_s >= limit_s:
+        left_s = limit_s - services.clock.monotonic_s()
+        if left_s <= 0:
             raise ProviderFailure(f"timed out waiting for instance {instance_id} to be ready; last: {last}")
-        pause(services, lease.lease_id, services.poll_interval_s)
+        pause(services, lease.lease_id, min(services.poll_interval_s, left_s))
 
 
 def _wait_for_ssh(services: Services, lease: Lease, instance: Instance, limit_s: float) -> Lease:

@@ -13,6 +13,7 @@ from ledger.domain.windows import DELETE_SETTLE_MS
 from ledger.flows.services import Services, Stage
 
 CONFIRM_TIMEOUT_S = 60.0
+CONFIRM_POLL_MAX_S = 3.0
 BACKOFF_S = (2.0, 4.0, 8.0, 15.0)
 
 
@@ -65,7 +66,7 @@ class _Seen(NamedTuple):
 
 def _delete_until_gone(services: Services, lease: Lease, reason: str, stop_at_s: float) -> None:
     while True:
-        seen = _look_until_readable(services, lease, stop_at_s)
+        seen = _look_until_readable(services, lease, reason, stop_at_s)
         lease, must_send = _announce(services, lease, seen, reason)
         if must_send:
             lease = _send(services, lease)
@@ -75,7 +76,7 @@ def _delete_until_gone(services: Services, lease: Lease, reason: str, stop_at_s:
         _require_time(services, lease, stop_at_s)
 
 
-def _look_until_readable(services: Services, lease: Lease, stop_at_s: float) -> _Seen:
+def _look_until_readable(services: Services, lease: Lease, reason: str, stop_at_s: float) -> _Seen:
     """Live identity right before the DELETE: an unreadable state blocks it (REL-07), but not at the first fault."""
     tries = 0
     while True:
@@ -85,10 +86,17 @@ def _look_until_readable(services: Services, lease: Lease, stop_at_s: float) -> 
             raise
         except CallFailed as failure:
             tries += 1
+            _remember_the_aim(services, lease, reason)
             wait_s = max(_backoff_s(tries), failure.retry_after_s or 0)
             if services.clock.monotonic_s() + wait_s >= stop_at_s:
                 raise
             services.clock.sleep(wait_s)
+
+
+def _remember_the_aim(services: Services, lease: Lease, reason: str) -> None:
+    """That nobody wants the box is kept even if this process gets no further."""
+    if lease.phase is Phase.READY:
+        services.book.record(lease.lease_id, e.StopRequested(reason=reason))
 
 
 def _backoff_s(tries: int) -> float:
@@ -169,11 +177,12 @@ def _confirm(services: Services, lease: Lease, stop_at_s: float) -> Lease:
                 if refusal.name != "no-evidence":
                     raise
         another_is_due = lease.delete_result != "accepted" or _settled(services, lease)
-        wait_s = _resend_in_s(services, lease) if another_is_due else services.poll_interval_s
+        wait_s = _resend_in_s(services, lease) if another_is_due else min(services.poll_interval_s, CONFIRM_POLL_MAX_S)
         left_s = stop_at_s - services.clock.monotonic_s()
-        if left_s > 0:
-            services.clock.sleep(min(wait_s, left_s))
-        if another_is_due or wait_s >= left_s:
+        if left_s <= 0:
+            return lease
+        services.clock.sleep(min(wait_s, left_s))
+        if another_is_due and wait_s < left_s:
             return lease
         services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="confirming", detail="still there"))
 

@@ -33,7 +33,7 @@ class Spool:
         which = hashlib.sha256(spooled.instance_id.encode()).hexdigest()[:16]
         path = self._folder / f"{spooled.lease_id}.{which}.json"
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(json.encode(spooled))
             file.flush()
             os.fsync(file.fileno())
@@ -74,13 +74,14 @@ def fact_of(spooled: SpooledId) -> InstanceIdBound:
     )
 
 
-def merge(folder: str, book: Book) -> None:
-    """Appends the ids that wait in the folder, then forgets each; one that cannot be appended stays."""
+def merge(folder: str, book: Book) -> list[Path]:
+    """Appends the ids that wait in the folder, then forgets each; gives the files that stay, for a person to see."""
     if not os.path.isdir(folder):  # noqa: PTH112 - the common case, on every command's way
-        return
+        return []
     for path, spooled in Spool(Path(folder)).waiting():
         try:
             book.record(spooled.lease_id, fact_of(spooled))
             path.unlink()
         except (RentrollError, OSError):
             continue
+    return sorted(Path(folder).iterdir())

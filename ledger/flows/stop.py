@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from ledger.domain import events as e
 from ledger.domain.errors import Conflict, InDoubt, NotFound
-from ledger.domain.ports import LeaseLock
+from ledger.domain.ports import CallFailed, LeaseLock
 from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Phase
 from ledger.flows.release import CONFIRM_TIMEOUT_S, delete_box, finish, require_own_account
@@ -62,7 +62,7 @@ def _stop_locked(services: Services, wish: Stop) -> Lease:
         case Phase.IN_DOUBT:
             raise InDoubt(
                 f"whether a box was made for lease {lease.slug} is unknown; that it is not wanted is recorded",
-                hint="the lease stays open until it is settled",
+                hint=_what_may_be_its_box(services, lease),
                 next_step=f"rentroll status {lease.slug}",
                 lease_id=lease.lease_id,
             )
@@ -118,3 +118,23 @@ def _ask_the_acquirer(services: Services, wish: Stop, lock: LeaseLock) -> Lease:
         next_step=f"rentroll status {lease.slug}",
         lease_id=wish.lease_id,
     )
+
+
+def _what_may_be_its_box(services: Services, lease: Lease) -> str:
+    """One look at the inventory: the instances that are new since the create and that no lease here holds."""
+    before = lease.request.ids_before if lease.request else ()
+    try:
+        inventory = services.provider.inventory()
+    except CallFailed as failure:
+        return f"the lease stays open until it is settled; fal could not be asked what is there: {failure.message}"
+    fact = e.InventoryObserved(
+        scope=services.provider.scope,
+        credential_binding=services.credential_binding,
+        begun_at=inventory.begun_at,
+        instances=inventory.instances,
+    )
+    services.book.record_account(fact)
+    new = [i.id for i in inventory.instances if i.id not in before and not services.book.register.find(i.id)]
+    if not new:
+        return "the lease stays open until it is settled; fal shows no instance that could be its box now"
+    return f"the lease stays open until it is settled; not known here, and new since its create: {', '.join(new)}"

@@ -1,10 +1,13 @@
 """Folders and files that only their owner may read, made so that they survive a power failure."""
 
 import os
+import stat
 from pathlib import Path
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
+TEMPORARY_PREFIX = ".new-"
+"""What an unfinished file's name begins with; such a file may be removed at any time."""
 
 
 def make_private_folder(folder: Path) -> None:
@@ -27,3 +30,29 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def take_private_folder(folder: Path) -> None:
+    """As `make_private_folder`, but for a folder of ours alone: it must be no link, and becomes 0700 if it was not."""
+    make_private_folder(folder)
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise NotADirectoryError(f"{folder} is not a folder")
+    folder.chmod(FOLDER_MODE)
+    sync_folder(folder.parent)
+
+
+def write_private_file(path: Path, content: bytes) -> None:
+    """Puts `content` at `path`, 0600, whole or not at all: written beside it, synced, renamed. Raises OSError."""
+    temporary = path.with_name(TEMPORARY_PREFIX + path.name)
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

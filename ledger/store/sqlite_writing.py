@@ -4,7 +4,7 @@ import sqlite3
 import threading
 
 from ledger.store.file_lock import FileLock
-from ledger.store.held_signals import hold_back_stops, let_stops_through
+from ledger.store.held_signals import HeldStops
 from ledger.store.sqlite_append import SqliteTransaction
 from ledger.store.sqlite_errors import busy, file_error, ledger_error
 
@@ -24,7 +24,7 @@ class SqliteWriting:
         self._mutex = mutex
         self._queue = queue
         self._busy_timeout_s = busy_timeout_s
-        self._signals: set[int] | None = None
+        self._stops = HeldStops()
 
     def __enter__(self) -> SqliteTransaction:
         if not self._mutex.acquire(timeout=self._busy_timeout_s):
@@ -40,7 +40,7 @@ class SqliteWriting:
                 raise file_error(error, self._path) from error
             raise
         try:
-            self._signals = hold_back_stops()
+            self._stops.hold()
             self._connection.execute("BEGIN IMMEDIATE")
         except BaseException as error:
             self._leave()
@@ -69,4 +69,4 @@ class SqliteWriting:
         """Signals come through last: what they raise must not leave the ledger held."""
         self._queue.release()
         self._mutex.release()
-        let_stops_through(self._signals)
+        self._stops.let_through()

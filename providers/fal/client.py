@@ -147,6 +147,7 @@ class FalClient:
             body=body,
             timeout_s=limit_s,
         )
+        self.server_date = None
         if isinstance(outcome, Loss):
             raise failures.from_loss(outcome, timeout_s=limit_s, secrets=self._secrets)
         self.server_date = failures.http_date(outcome.date)

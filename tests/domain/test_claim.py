@@ -88,6 +88,7 @@ KEPT_OBJECT = (
 RELEASED_OBJECT = KEPT_OBJECT | {
     "phase": "released",
     "outcome": "completed",
+    "provider_status": None,
     "ssh": READY_SSH | {"key_path": None},
     "keep": None,
     "expires_at": "2026-09-20T02:32:00Z",

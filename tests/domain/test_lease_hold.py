@@ -153,7 +153,13 @@ HOLDER_RULES = [
     pytest.param((*h.REQUESTED, (9, h.stop_requested())), 10, h.stop_requested(), NOTHING, id="one stop is one fact"),
     pytest.param(h.ROLLING_BACK, 700, h.stop_requested(), NOTHING, id="what rolls back needs no stop"),
     pytest.param(h.DELETING, 700, h.stop_requested(), NOTHING, id="what is being deleted needs no stop"),
-    pytest.param(h.READY, 300, h.stop_requested(), "not-acquiring", id="a ready box is deleted, not asked to stop"),
+    pytest.param(
+        h.READY,
+        300,
+        h.stop_requested(),
+        RECORDED,
+        id="that a ready box is not wanted is kept, should its DELETE not get out",
+    ),
     pytest.param(h.RELEASED, 300, h.stop_requested(), "released", id="a released lease is not stopped"),
 ]
 

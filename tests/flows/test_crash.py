@@ -43,7 +43,7 @@ def _leased_with_faults(world: World, program: Program) -> None:
 
 SCENARIOS = (
     Scenario("acquire", 23, _nothing, Program.acquire),
-    Scenario("acquire after a lost answer", 29, _lost_answer, Program.acquire),
+    Scenario("acquire after a lost answer", 30, _lost_answer, Program.acquire),
     Scenario("acquire refused", 22, _rejection, Program.acquire),
     Scenario("acquire rolled back", 44, _dead_ssh, Program.acquire),
     Scenario("stop", 24, _leased, Program.stop),

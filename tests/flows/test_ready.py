@@ -86,12 +86,12 @@ def test_a_box_that_does_not_become_ready_in_time_is_given_back(world: World, pr
     assert "timed out waiting for instance" in failure.value.message
     assert world.payloads("rollback")[0]["stage"] == "provider"
     [rolled_back] = [row.recorded_at for row in world.reader.rows(LEASE, types=("rollback",))]
-    assert rolled_back == "2026-08-21T12:00:57.000000Z"
+    assert rolled_back == "2026-08-21T12:01:00.000000Z"
 
 
 @pytest.mark.parametrize(
     ("changes", "ends"),
-    [({"ttl_ms": MINUTE_MS}, "12:00:57"), ({"ttl_ms": 90 * MINUTE_MS, "keep_s": 40}, "12:00:39")],
+    [({"ttl_ms": MINUTE_MS}, "12:01:00"), ({"ttl_ms": 90 * MINUTE_MS, "keep_s": 40}, "12:00:40")],
 )
 def test_the_wait_never_outlasts_the_leases_own_end(
     world: World, program: Program, changes: dict[str, Any], ends: str

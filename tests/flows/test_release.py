@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from ledger.domain import events as e
+from ledger.domain.claim import attention
 from ledger.domain.errors import Conflict, CredentialsFailure, Interrupted, NotFound, ProviderFailure, UsageFailure
 from ledger.domain.ports import CallFailed, KeyRejected
 from ledger.domain.refusals import Refused
@@ -114,7 +115,7 @@ def test_a_released_lease_is_stopped_again_without_any_call(world: World, leased
 
 @pytest.mark.parametrize("effect", [SERVER_ERROR, Rewrite(put={"id": "inst_of_somebody_else"})])
 def test_an_unreadable_state_blocks_the_delete(world: World, leased: Program, effect: Effect) -> None:
-    """REL-07, REL-08: read again until the limit, then left as it was, with the command to type."""
+    """REL-07, REL-08: read again until the limit, then left, with the aim recorded and the command to type."""
     world.fault("get", effect, count=None)
 
     with pytest.raises(CallFailed) as failure:
@@ -124,7 +125,11 @@ def test_an_unreadable_state_blocks_the_delete(world: World, leased: Program, ef
         f"; lease gpu-box stays open and its box {world.boxes()[0].id} may still bill"
     )
     assert (failure.value.next_step, failure.value.lease_id) == ("rentroll stop gpu-box", LEASE)
-    assert (world.types(), world.calls("delete"), world.key_folders()) == (ACQUIRED, [], [LEASE])
+    assert world.types() == [*ACQUIRED, "stop-requested"]
+    assert (world.calls("delete"), world.key_folders()) == ([], [LEASE])
+    assert attention(world.claim(), world.clock.now()) == (
+        "it was to be given back (stop) and still bills: run `rentroll stop gpu-box`"
+    )
     assert world.clock.monotonic_s() <= 60 + 3
 
 
