@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cli.interrupts import SignalInterrupts
+    from cli.no_ledger import NoLedger
     from ledger.domain.ports import LeaseLock, Provider
     from ledger.domain.register import Reader, Register
     from ledger.flows.book import Book
@@ -98,7 +99,13 @@ class App:
             return given.strip()
         from platformdirs import user_state_dir
 
-        return user_state_dir("rentroll")
+        try:
+            folder = user_state_dir("rentroll")
+        except RuntimeError:  # neither HOME nor a user of that number
+            folder = ""
+        if not os.path.isabs(folder):  # noqa: PTH117
+            raise UsageFailure("there is no home folder to keep the ledger in", hint="set RENTROLL_STATE_DIR or HOME")
+        return folder
 
     @property
     def keys_root(self) -> str:
@@ -123,10 +130,19 @@ class App:
 
         reader = open_sqlite_reader(self.ledger_path)
         if reader is None:
-            from cli.no_ledger import NoLedger
-
-            return NoLedger()
+            return self._no_ledger
         return reader
+
+    @cached_property
+    def _no_ledger(self) -> "NoLedger":
+        """What is read where there is no ledger yet; a path that somebody gave may be mistyped, so it is told once."""
+        from cli.no_ledger import NoLedger
+
+        if self.settings["ledger.url"].value:
+            from cli.render import note
+
+            note(f"there is no ledger at {self.ledger_path} yet")
+        return NoLedger()
 
     @cached_property
     def register(self) -> "Register":
@@ -152,10 +168,12 @@ class App:
     def book(self) -> "Book":
         """The pen of this process; ids that waited in the spool are appended first."""
         from cli.clock import SystemClock
+        from cli.failures import SECRET_VARIABLES
         from ledger.flows.book import Book
         from ledger.flows.spool import merge
 
-        book = Book(self.register, SystemClock(self.random_token()), self.actor)
+        secrets = [os.environ.get(name, "").strip() for name in SECRET_VARIABLES]
+        book = Book(self.register, SystemClock(self.random_token()), self.actor, secrets=secrets)
         merge(self.spool_folder, book)
         return book
 
@@ -264,11 +282,14 @@ class App:
     @property
     def is_terminal(self) -> bool:
         """Whether a person watches stderr."""
-        return sys.stderr.isatty()
+        return sys.stderr is not None and sys.stderr.isatty()
 
     def _repository_file(self) -> str | None:
         """`rentroll.toml` of the repository that we stand in: the nearest one up to the folder with `.git`."""
-        folder = os.getcwd()  # noqa: PTH109 - pathlib is not needed to list
+        try:
+            folder = os.getcwd()  # noqa: PTH109 - pathlib is not needed to list
+        except OSError:  # somebody has deleted it under us
+            return None
         while True:
             candidate = os.path.join(folder, "rentroll.toml")  # noqa: PTH118
             if os.path.isfile(candidate):  # noqa: PTH113

@@ -330,6 +330,42 @@ def test_an_id_that_the_ledger_does_not_take_is_spooled_and_its_box_deleted(worl
     assert (world.boxes(), world.types(), world.key_folders()) == ([], ["create-requested", "create-sent"], [LEASE])
 
 
+@pytest.mark.parametrize("where", ["begin", "append instance-id-bound"])
+def test_no_bug_and_no_busy_ledger_loses_an_id_that_was_answered(world: World, program: Program, where: str) -> None:
+    """Design rule 3: from the 201 on, whatever fails, the id is appended, or kept in the spool and its box deleted."""
+    bug = ValueError("a bug of ours")
+    program.boundaries.on("answered create", lambda: program.boundaries.fail(where, bug, times=4))
+
+    with pytest.raises(IdNotRecorded):
+        program.acquire()
+
+    [(_path, spooled)] = program.services.spool.waiting()
+    assert (spooled.instance_id, world.boxes()) == (world.emulator.instances()[0].id, [])
+
+
+def test_a_replay_is_not_sent_where_only_the_providers_clock_has_moved(world: World, program: Program) -> None:
+    """Design rule 2: in a machine that was suspended both of our clocks stood still; fal's `Date` says so."""
+    world.fault("create", DropAfter())
+    program.boundaries.on("call list", lambda: None)
+    program.boundaries.on("call list", lambda: world.emulator.advance(3_600))
+
+    with pytest.raises(InDoubt):
+        program.acquire()
+
+    assert world.types() == ["create-requested", "create-sent", "create-in-doubt"]
+    assert (len(world.posts()), len(world.boxes())) == (1, 1)
+
+
+def test_a_replay_waits_until_the_providers_clock_can_be_read(world: World, program: Program) -> None:
+    """A read that fails before a replay is tried again; nothing is sent without it."""
+    world.fault("create", SERVER_ERROR)
+    program.boundaries.on("call create", lambda: world.fault("list", SERVER_ERROR))
+
+    program.acquire()
+
+    assert [call for call in world.calls() if call != "get"] == ["list", "billing", "create", "list", "list", "create"]
+
+
 def test_a_spooled_box_whose_delete_fails_is_told_with_both_causes(world: World, program: Program) -> None:
     """CRE-29: the id survives in the spool whatever else fails."""
     program.boundaries.fail("append instance-id-bound", UsageFailure("disk full"), times=4)

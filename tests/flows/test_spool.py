@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from ledger.domain import events as e
 from ledger.domain.errors import Conflict, RentrollError, UsageFailure
+from ledger.flows.book import Book
 from ledger.flows.create import IdNotRecorded
 from ledger.flows.spool import Spool, SpooledId, merge
 from providers.emulator.faults import DropAfter
@@ -33,6 +34,36 @@ def test_a_spooled_id_is_appended_at_the_next_start_and_its_box_given_back(world
     assert bound == ("rolling-back", world.emulator.instances()[0].id)
     assert (released.outcome, world.boxes(), next_one.services.spool.waiting()) == ("rolled-back", [], [])
     assert world.payloads("instance-id-bound")[0]["evidence"] == "spool"
+
+
+def test_a_key_that_somebody_typed_is_in_no_fact(world: World, program: Program) -> None:
+    """Design rule 8: keys end up in commands and reasons; every text of a fact is masked before it is decided on."""
+    program.acquire()
+    pen = Book(program.register, world.clock, "tester@host", secrets=("fal-key:123", "x"))
+    run_id = "run_" + "3" * 26
+
+    pen.record(
+        LEASE,
+        e.RunStarted(
+            run_id=run_id,
+            command=("env", "FAL_KEY=fal-key:123", "true"),
+            work_dir="~/x",
+            repository=e.Repository(path="/srv/fal-key:123"),
+            host="desk",
+            pid=1,
+        ),
+    )
+
+    assert world.payloads("run-started") == [
+        {
+            "run_id": run_id,
+            "command": ["env", "FAL_KEY=[redacted]", "true"],
+            "work_dir": "~/x",
+            "repository": {"origin": None, "root_commit": None, "path": "/srv/[redacted]"},
+            "host": "desk",
+            "pid": 1,
+        }
+    ]
 
 
 def test_an_id_that_still_cannot_be_appended_stays_in_the_spool(world: World, program: Program) -> None:
@@ -117,9 +148,12 @@ def test_a_stale_state_is_not_appended_to(world: World, program: Program) -> Non
     assert (failure.value.exit_code, world.types()) == (11, [*ACQUIRED, "touched"])
 
 
-@pytest.mark.parametrize("fact", ["replay", "expiry"])
+@pytest.mark.parametrize(
+    ("fact", "later_s", "back_s", "told"),
+    [("replay", 300, -60, "is behind the newest event of the ledger"), ("expiry", 3_600, -600, "it has time left")],
+)
 def test_a_clock_behind_the_newest_event_decides_nothing_that_depends_on_time(
-    world: World, program: Program, fact: str
+    world: World, program: Program, fact: str, later_s: int, back_s: int, told: str
 ) -> None:
     """Design, clocks: the newest event may be another lease's."""
     world.fault("create", DropAfter())
@@ -129,19 +163,20 @@ def test_a_clock_behind_the_newest_event_decides_nothing_that_depends_on_time(
     program.die()
     later = world.program()
     later.acquire(OTHER, slug="second")
-    world.clock.sleep(3_600)
+    world.clock.sleep(later_s)
     later.book.record(OTHER, e.Touched(cause="touch"))
-    world.clock.set_wall(-600)
+    world.clock.set_wall(back_s)
+    lost = world.lease(LEASE)
     facts: dict[str, tuple[str, e.LeaseEvent]] = {
         "replay": (
             LEASE,
             e.CreateSent(
                 attempt=2,
                 acquirer=f"acquirer of {LEASE}",
-                credential_binding=world.lease(LEASE).credential_binding,
-                request_digest="",
+                credential_binding=lost.credential_binding,
+                request_digest=lost.request.request_digest if lost.request else "",
                 boot_id="boot-1",
-                uptime_ms=1_100_000,
+                uptime_ms=world.clock.boot().uptime_ms,
                 provider_date=None,
             ),
         ),
@@ -157,6 +192,7 @@ def test_a_clock_behind_the_newest_event_decides_nothing_that_depends_on_time(
         later.book.record(*facts[fact])
 
     assert failure.value.exit_code == 11
+    assert told in failure.value.message
     assert timedelta(0) < world.clock.now() - world.recorded_at("create-requested")
 
 
