@@ -95,7 +95,7 @@ def ready(lease: Lease, fact: e.Ready, now: datetime) -> bool:
     if lease.phase is not Phase.PROVISIONING or lease.failure is not None:
         raise Refused(lease, "not-acquiring", f"it is {lease.phase}, not being acquired")
     require_acquirer(lease, fact.acquirer, now)
-    _require_not_taken_over(lease)
+    require_not_taken_over(lease)
     require_same_box(lease, fact.instance.id)
     if lease.stop_reason is not None:
         raise Refused(lease, "stop-requested", f"a stop was asked for: {lease.stop_reason}")
@@ -120,7 +120,7 @@ def require_acquirer(lease: Lease, acquirer: str, now: datetime) -> None:
         raise Refused(lease, "past-deadline", "the deadline of its acquisition has passed")
 
 
-def _require_not_taken_over(lease: Lease) -> None:
+def require_not_taken_over(lease: Lease) -> None:
     if lease.is_taken_over:
         raise Refused(lease, "not-acquiring", "its acquisition was taken over: it is only given back")
 

@@ -17,7 +17,7 @@ from ledger.flows.ready import wait_until_ready
 from ledger.flows.services import Services, Stage
 
 DEADLINE_MARGIN_MS = 120_000
-"""An acquire's own deadline is its time limit and two minutes (cli-contract: constants)."""
+"""An acquire's own deadline is its time limit and two minutes."""
 CLOCK_SKEW_MAX_S = 60
 
 

@@ -68,7 +68,7 @@ def test_every_boundary_of_a_scenario_has_its_death(scenario: Scenario, tmp_path
 def test_a_death_leaves_every_box_known_and_the_next_stop_ends_it(
     scenario: Scenario, number: int, tmp_path: Path
 ) -> None:
-    """Design rules 1, 3, 4 and 6; the crash-point matrix: another process gives back all that is known."""
+    """Rules 1, 3, 4 and 6; the crash-point matrix: another process gives back all that is known."""
     with crash.played(scenario, tmp_path, dies_at=number) as (world, _dead):
         assert crash.autopsy(world) == CLEAN
 

@@ -313,7 +313,7 @@ def test_a_binding_that_fails_at_first_is_tried_again(world: World, program: Pro
 
 
 def test_an_id_that_the_ledger_does_not_take_is_spooled_and_its_box_deleted(world: World, program: Program) -> None:
-    """CRE-29, W-41, design rule 3."""
+    """CRE-29, W-41, rule 3."""
     program.boundaries.fail("append instance-id-bound", UsageFailure("disk full"), times=4)
 
     with pytest.raises(IdNotRecorded) as failure:
@@ -332,7 +332,7 @@ def test_an_id_that_the_ledger_does_not_take_is_spooled_and_its_box_deleted(worl
 
 @pytest.mark.parametrize("where", ["begin", "append instance-id-bound"])
 def test_no_bug_and_no_busy_ledger_loses_an_id_that_was_answered(world: World, program: Program, where: str) -> None:
-    """Design rule 3: from the 201 on, whatever fails, the id is appended, or kept in the spool and its box deleted."""
+    """Rule 3: from the 201 on, whatever fails, the id is appended, or kept in the spool and its box deleted."""
     bug = ValueError("a bug of ours")
     program.boundaries.on("answered create", lambda: program.boundaries.fail(where, bug, times=4))
 
@@ -344,7 +344,7 @@ def test_no_bug_and_no_busy_ledger_loses_an_id_that_was_answered(world: World, p
 
 
 def test_a_replay_is_not_sent_where_only_the_providers_clock_has_moved(world: World, program: Program) -> None:
-    """Design rule 2: in a machine that was suspended both of our clocks stood still; fal's `Date` says so."""
+    """Rule 2: in a machine that was suspended both of our clocks stood still; fal's `Date` says so."""
     world.fault("create", DropAfter())
     program.boundaries.on("call list", lambda: None)
     program.boundaries.on("call list", lambda: world.emulator.advance(3_600))

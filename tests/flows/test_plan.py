@@ -116,7 +116,7 @@ def test_released_leases_and_an_empty_ledger_need_nothing(world: World, program:
 
 
 def test_a_contradictory_claim_is_for_a_person(world: World, program: Program) -> None:
-    """Design rule 10: nothing is done with it, and the others are planned all the same (CLN-10)."""
+    """Rule 10: nothing is done with it, and the others are planned all the same (CLN-10)."""
     program.acquire(OTHER, slug="first")
     _dies_at("committed instance-id-bound")(world, program)
     claims = [

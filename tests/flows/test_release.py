@@ -44,7 +44,7 @@ def test_stop_deletes_once_proves_the_absence_and_releases(world: World, leased:
 
 
 def test_a_delete_arrives_after_its_announcement_is_durable(world: World, leased: Program) -> None:
-    """DEL-16, design rule 1."""
+    """DEL-16, rule 1."""
     seen: list[str] = []
     world.when("DELETE", lambda: seen.append(world.types()[-1]))
 
@@ -397,7 +397,7 @@ def test_a_delete_whose_announcement_failed_is_not_sent(
 
 
 def test_nothing_is_released_while_a_box_of_it_may_exist(world: World, leased: Program) -> None:
-    """Design rule 4."""
+    """Rule 4."""
     with pytest.raises(UsageFailure) as failure:
         finish(leased.services, LEASE)
 

@@ -19,7 +19,7 @@ FIRST = SpooledId(lease_id=LEASE, instance_id="inst_1", acquirer="somebody", att
 
 
 def test_a_spooled_id_is_appended_at_the_next_start_and_its_box_given_back(world: World, program: Program) -> None:
-    """CRE-29, design rule 3; LCK-08."""
+    """CRE-29, rule 3; LCK-08."""
     program.boundaries.fail("append instance-id-bound", UsageFailure("disk full"), times=4)
     program.boundaries.fail("call delete", Crash())
     with pytest.raises(Crash):
@@ -37,7 +37,7 @@ def test_a_spooled_id_is_appended_at_the_next_start_and_its_box_given_back(world
 
 
 def test_a_key_that_somebody_typed_is_in_no_fact(world: World, program: Program) -> None:
-    """Design rule 8: keys end up in commands and reasons; every text of a fact is masked before it is decided on."""
+    """Rule 8: keys end up in commands and reasons; every text of a fact is masked before it is decided on."""
     program.acquire()
     pen = Book(program.register, world.clock, "tester@host", secrets=("fal-key:123", "x"))
     run_id = "run_" + "3" * 26
@@ -67,7 +67,7 @@ def test_a_key_that_somebody_typed_is_in_no_fact(world: World, program: Program)
 
 
 def test_an_id_that_still_cannot_be_appended_stays_in_the_spool(world: World, program: Program) -> None:
-    """Design rule 3: and a start is not stopped by it."""
+    """Rule 3: and a start is not stopped by it."""
     program.services.spool.put(FIRST)
 
     merge(str(world.spool_folder), program.book)
@@ -76,7 +76,7 @@ def test_an_id_that_still_cannot_be_appended_stays_in_the_spool(world: World, pr
 
 
 def test_a_lease_may_wait_with_two_ids(tmp_path: Path) -> None:
-    """Design rule 3: a second box of one lease does not overwrite the first."""
+    """Rule 3: a second box of one lease does not overwrite the first."""
     spool = Spool(tmp_path / "spool")
     second = replace(FIRST, instance_id="../inst_2")
 
@@ -155,7 +155,7 @@ def test_a_stale_state_is_not_appended_to(world: World, program: Program) -> Non
 def test_a_clock_behind_the_newest_event_decides_nothing_that_depends_on_time(
     world: World, program: Program, fact: str, later_s: int, back_s: int, told: str
 ) -> None:
-    """Design, clocks: the newest event may be another lease's."""
+    """Clocks: the newest event may be another lease's."""
     world.fault("create", DropAfter())
     program.boundaries.fail("committed create-in-doubt", Crash())
     with pytest.raises(Crash):

@@ -218,7 +218,7 @@ def test_a_box_that_became_ready_while_stop_asks_is_deleted(world: World, progra
 
 
 def test_two_programs_that_stop_at_once_send_one_delete(world: World, program: Program) -> None:
-    """LCK-08, design rule 6: an effect belongs to the process whose own append announced it."""
+    """LCK-08, rule 6: an effect belongs to the process whose own append announced it."""
     program.acquire()
     rivals = [world.program(), world.program()]
     for rival in rivals:
@@ -256,7 +256,7 @@ def test_of_two_programs_that_want_one_explicit_slug_one_gets_it(world: World, p
 
 
 def test_a_late_id_of_an_acquirer_that_was_taken_over_is_recorded_and_deleted(world: World, program: Program) -> None:
-    """Design rule 6: a decision of a fenced holder is refused, an id that it has learned never is."""
+    """Rule 6: a decision of a fenced holder is refused, an id that it has learned never is."""
     fence = e.AcquireFenced(acquirer="rival", deadline=world.clock.now(), evidence="lock-free", host="elsewhere", pid=1)
     program.boundaries.on("call create", lambda: _record(world, fence))
 
