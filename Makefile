@@ -1,9 +1,10 @@
 # Everything needs only Python (>= 3.11, with venv) and make. A private certificate authority is honoured
-# through SSL_CERT_FILE. `uv`, which reads uv.lock, is installed into a virtual environment of its own.
+# through SSL_CERT_FILE, which pip knows by another name. `uv`, which reads uv.lock, is installed into a virtual
+# environment of its own.
 PYTHON ?= python3
 export PYTHONDONTWRITEBYTECODE :=
-export UV_PROJECT_ENVIRONMENT
 UV := .venv/tools/bin/uv
+UV_VERSION := 0.13.9
 
 .PHONY: help demo test lint format bench sql docs clean
 help:  ## what can be made
@@ -11,7 +12,8 @@ help:  ## what can be made
 
 $(UV):
 	$(PYTHON) -m venv .venv/tools
-	.venv/tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+	PIP_CERT="$${PIP_CERT:-$$SSL_CERT_FILE}" \
+		.venv/tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 # The application as a user has it: not editable, its bytecode compiled.
 .venv/app/.made: $(UV) uv.lock pyproject.toml $(shell find ledger providers cli migrations -name '*.py')
@@ -52,5 +54,5 @@ docs: .venv/dev/.made  ## rewrites the generated parts of the documents
 	.venv/dev/bin/python -m cli.reference docs/commands.md
 
 clean:  ## removes what make made
-	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -174,7 +174,12 @@ class App:
 
         secrets = [os.environ.get(name, "").strip() for name in SECRET_VARIABLES]
         book = Book(self.register, SystemClock(self.random_token()), self.actor, secrets=secrets)
-        merge(self.spool_folder, book)
+        waiting = merge(self.spool_folder, book)
+        if waiting:
+            from cli.render import note
+
+            for path in waiting:
+                note(f"{path} could not be appended: it may name a box that bills; `rentroll doctor` says what to do")
         return book
 
     @property
@@ -223,6 +228,7 @@ class App:
         from ledger.domain.credentials import credential_binding
         from ledger.flows.services import Services
         from ledger.flows.spool import Spool
+        from ledger.store.private_files import keep_private_file
         from providers.ssh.box import SshBox
         from providers.ssh.keys import LeaseKeys
 
@@ -247,7 +253,7 @@ class App:
             locks=self.lease_lock,
             clock=SystemClock(self.random_token()),
             interrupts=self.interrupts,
-            spool=Spool(Path(self.spool_folder)),
+            spool=Spool(Path(self.spool_folder), keep_private_file),
             tell=tell,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -262,12 +268,17 @@ class App:
         return parse_duration_ms(self.settings["fal.poll_interval"].value) / 1000
 
     def lease_lock(self, lease_id: str) -> "LeaseLock":
-        """The lock of one lease, beside the ledger so that every user of the ledger shares it."""
+        """The lock of one lease."""
         from pathlib import Path
 
         from ledger.store.locks import LeaseLock
 
-        return LeaseLock(Path(f"{self.ledger_path}.locks"), lease_id, purpose=self.purpose)
+        return LeaseLock(Path(self.locks_folder), lease_id, purpose=self.purpose)
+
+    @property
+    def locks_folder(self) -> str:
+        """Where the leases' locks are: beside the ledger, so that every user of the ledger shares them."""
+        return f"{self.ledger_path}.locks"
 
     def stop_command(self, slug: str) -> str:
         """What a person types to give a lease back, with the flags that this command line needed (CFG-17)."""

@@ -12,6 +12,8 @@ from cli.lazy import import_lean
 from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SIGINT = 2
+"""As everywhere; the module that names it is not needed to list."""
 VALUED_OPTIONS = ("--ledger", "--config", "--log-format")
 
 
@@ -86,19 +88,19 @@ def dispatch(words: list[str]) -> int:
     except RentrollError as failure:
         return report(failure, command=command, as_json=as_json)
     except Interrupted as interrupted:
-        return report_interrupt(interrupted)
+        return report_interrupt(interrupted, as_json="--json" in ours)  # a stream that is interrupted just ends
     except (click.Abort, KeyboardInterrupt):
-        return 130
+        return report_interrupt(Interrupted(SIGINT), as_json="--json" in ours)
     except (BrokenPipeError, _ReaderGone):
         _drop_stdout()
         return 141
     except OSError as failure:
         if failure.errno not in NO_ROOM:
-            return _report_bug(failure, command, as_json, verbose="-v" in ours or "-vv" in ours)
+            return _report_bug(failure, command, as_json, verbose=_is_verbose(words))
         _drop_stdout()
         return report(_no_room(failure), command=command, as_json=as_json)
     except Exception as bug:  # noqa: BLE001 - the one place where a bug becomes a line and exit code 1
-        return _report_bug(bug, command, as_json, verbose="-v" in ours or "-vv" in ours)
+        return _report_bug(bug, command, as_json, verbose=_is_verbose(words))
     return code if isinstance(code, int) else 0
 
 
@@ -111,6 +113,12 @@ def _command_word(words: list[str]) -> str | None:
         elif not word.startswith("-"):
             return word
     return None
+
+
+def _is_verbose(words: list[str]) -> bool:
+    """Whether the line asks for more on stderr, however that is spelled."""
+    context = root.make_context("rentroll", list(words), resilient_parsing=True)
+    return bool(context.params["verbose"])
 
 
 def _no_room(failure: OSError) -> UsageFailure:

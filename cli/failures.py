@@ -21,15 +21,15 @@ def error_object(failure: RentrollError) -> dict[str, Any]:
         "retry_after_seconds": failure.retry_after_s,
     }
     error |= {name: value for name, value in optional.items() if value is not None}
-    return {"schema": "rentroll.error/1", "error": error}
+    # Before JSON escapes it: an escaped key would not be found any more.
+    safe = {name: without_keys(value) if isinstance(value, str) else value for name, value in error.items()}
+    return {"schema": "rentroll.error/1", "error": safe}
 
 
 def report(failure: RentrollError, *, command: str | None, as_json: bool) -> int:
     """Tells a failure on stderr, and on stdout under `--json`; gives the exit code."""
     if as_json:
-        import json
-
-        sys.stdout.write(without_keys(json.dumps(error_object(failure))) + "\n")
+        _print(error_object(failure))
     lines = [f"rentroll: {failure.code}: {failure.message}"]
     if failure.hint:
         lines.append(f"  hint: {failure.hint}")
@@ -51,8 +51,22 @@ def without_keys(text: str) -> str:
     return text
 
 
-def report_interrupt(interrupted: Interrupted) -> int:
+def report_interrupt(interrupted: Interrupted, *, as_json: bool) -> int:
     """Tells what an interrupt left; gives 128 plus the signal."""
+    code = 128 + interrupted.signal_number
+    if as_json:
+        stopped = RentrollError("interrupted", hint=interrupted.left, lease_id=interrupted.lease_id)
+        told = error_object(stopped)
+        told["error"]["exit_code"] = code
+        _print(told)
     if interrupted.left:
-        sys.stderr.write(f"rentroll: interrupted: {interrupted.left}\n")
-    return 128 + interrupted.signal_number
+        from cli.render import note
+
+        note(f"interrupted: {without_keys(interrupted.left)}")
+    return code
+
+
+def _print(told: dict[str, Any]) -> None:
+    import json
+
+    sys.stdout.write(json.dumps(told) + "\n")

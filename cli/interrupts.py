@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first one gives back in order, the second one ends the process at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first one gives back in order, the second one ends the process at once."""
 
 import contextlib
 import os
@@ -28,6 +28,8 @@ class SignalInterrupts:
         """Takes the signals over for the rest of the process."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it stays ignored
+            signal.signal(signal.SIGHUP, self._handle)
 
     @contextlib.contextmanager
     def shielded(self) -> Iterator[None]:

@@ -13,11 +13,12 @@ from cli.repository import here
 from cli.settings import CURRENCY, RATES
 from ledger.domain import events as e
 from ledger.domain import names
-from ledger.domain.errors import RentrollError, UsageFailure
+from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
 from ledger.domain.ports import CallFailed
 from ledger.domain.state import Lease
 from ledger.domain.units import after_ms, parse_duration_ms, parse_money, parse_time
 from ledger.flows.acquire import Wanted, acquire
+from ledger.flows.give_back import give_back
 from providers import registry
 
 if TYPE_CHECKING:
@@ -99,26 +100,43 @@ def rate_of(app: "App", instance_type: str) -> e.Rate | None:
     return e.Rate(per_hour=parse_money(setting.value), currency=CURRENCY, source=f"settings: {setting.source}")
 
 
-def lease_a_box(app: "App", ask: Ask, want: Wanted) -> Lease:
-    """Acquires with progress; under `--wait`, tries again as a new lease while fal asks to come back later."""
-    rate = want.rate.per_hour if want.rate else None
-    patience_ms = parse_duration_ms(ask.wait) if ask.wait is not None else 0
-    give_up_at = after_ms(app.now(), patience_ms)
-    with Progress(app, rate_per_hour=rate) as progress:
-        services = app.services(progress.tell, ask.provider)
-        while True:
-            try:
-                return acquire(services, want)
-            except RentrollError as failure:
-                pause_s = failure.retry_after_s or RETRY_S
-                later = after_ms(app.now(), pause_s * 1000)
-                asked_back = isinstance(failure, CallFailed) and failure.status == TOO_MANY_REQUESTS
-                if not asked_back or later > give_up_at:
-                    with_our_flags(app, failure)
-                    raise
-                note(f"fal asks to come back: trying again as a new lease in {pause_s} s")
-                services.clock.sleep(pause_s)
-                want = wanted(app, ask, purpose=want.purpose)
+class Leasing:
+    """One wish for a box. The lease that it comes to is known before anything is made, so that it can be undone."""
+
+    def __init__(self, app: "App", ask: Ask, *, purpose: str) -> None:
+        self.want = wanted(app, ask, purpose=purpose)
+        self._app = app
+        self._ask = ask
+
+    def acquire(self) -> Lease:
+        """Acquires with progress; under `--wait`, tries again as a new lease while fal asks to come back later."""
+        app, ask = self._app, self._ask
+        rate = self.want.rate.per_hour if self.want.rate else None
+        patience_ms = parse_duration_ms(ask.wait) if ask.wait is not None else 0
+        give_up_at = after_ms(app.now(), patience_ms)
+        with Progress(app, rate_per_hour=rate) as progress:
+            services = app.services(progress.tell, ask.provider)
+            while True:
+                try:
+                    return acquire(services, self.want)
+                except RentrollError as failure:
+                    pause_s = failure.retry_after_s or RETRY_S
+                    later = after_ms(app.now(), pause_s * 1000)
+                    asked_back = isinstance(failure, CallFailed) and failure.status == TOO_MANY_REQUESTS
+                    if not asked_back or later > give_up_at:
+                        with_our_flags(app, failure)
+                        raise
+                    note(f"fal asks to come back: trying again as a new lease in {pause_s} s")
+                    services.clock.sleep(pause_s)
+                    self.want = wanted(app, ask, purpose=self.want.purpose)
+
+    def undo(self, late: Interrupted) -> None:
+        """Gives a box back that became ready before the interrupt, but that nobody was told of."""
+        if late.left is not None:
+            return  # it came while the box was made: the acquisition itself has undone what there was
+        with Progress(self._app) as progress:
+            services = self._app.services(progress.tell, self._ask.provider)
+            give_back(services, self.want.lease_id, late, keep=self.want.keep, acquirer=self.want.acquirer)
 
 
 def with_our_flags(app: "App", failure: RentrollError) -> None:
@@ -147,12 +165,29 @@ def _sector(app: "App", ask: Ask, instance_type: str) -> str | None:
 
 
 def _keep(app: "App", ask: Ask) -> e.Keep | None:
+    flag = "--keep-until" if ask.keep_until is not None else "--keep"
     if not ask.keep and ask.keep_until is None:
+        if ask.reason is not None:
+            raise UsageFailure("--reason goes with --keep or --keep-until")
         return None
     if ask.reason is None or not ask.reason.strip():
-        raise UsageFailure("--keep needs --reason", hint="say why the box must outlive its time")
-    until = ask.keep_until if ask.keep_until is not None else app.settings["ttl"].value
-    return e.Keep(until=moment_or_duration(app, until), reason=ask.reason.strip())
+        raise UsageFailure(f"{flag} needs --reason", hint="say why the box must outlive its time")
+    until = moment_or_duration(app, ask.keep_until) if ask.keep_until is not None else _end_of_ttl(app)
+    return e.Keep(until=until, reason=ask.reason.strip())
+
+
+def _end_of_ttl(app: "App") -> Any:
+    """How long `--keep` alone keeps."""
+    from ledger.domain.windows import KEEP_MAX_MS
+
+    ttl = app.settings["ttl"]
+    ttl_ms = parse_duration_ms(ttl.value)
+    if ttl_ms > KEEP_MAX_MS:
+        raise UsageFailure(
+            f"--keep keeps for the TTL, but at most seven days: {ttl.value!r} of {ttl.origin}",
+            hint="give --keep-until, or a shorter --ttl",
+        )
+    return after_ms(app.now(), ttl_ms)
 
 
 def moment_or_duration(app: "App", text: str) -> Any:

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -60,6 +61,8 @@ class LeaseName(click.ParamType[str]):
         ledger, config = given.get("ledger"), given.get("config")
         app = App(GlobalOptions(ledger=ledger, config=config, verbosity=0, log_format="console", color=False))
         try:
+            if not os.path.exists(app.ledger_path):  # noqa: PTH110 - as in cli/app.py
+                return []  # and a line that is being typed is no place to talk of it
             with app.reader() as reader:
                 claims = reader.claims()
         except RentrollError:

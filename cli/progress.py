@@ -1,11 +1,13 @@
 """What people see while a flow works: one live line on a terminal, plain lines otherwise. Always on stderr."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cli.render import note
+from cli.render import note, silence_stderr
 from ledger.domain.money import cost_of
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ LASTING = ("requested", "bound", "ready", "rolling back", "deleting", "released"
 
 
 class Progress:
-    """Shows stages with the seconds since the start and the money so far."""
+    """Shows stages with the seconds since the start and the money so far; a terminal that goes away stops nothing."""
 
     def __init__(self, app: "App", *, rate_per_hour: Decimal | None = None) -> None:
         self._app = app
@@ -36,14 +38,14 @@ class Progress:
 
             console = Console(stderr=True, no_color=not self._app.options.color or None, markup=False, highlight=False)
             self._live = Live(console=console, get_renderable=self._line, transient=True, refresh_per_second=4)
-            self._live.start()
+            with self._unheard():
+                self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._end_live()
 
     def tell(self, stage: "Stage") -> None:
         """Takes one step of a flow."""
@@ -57,7 +59,25 @@ class Progress:
         if self._live is None:
             note(_words(stage))
         elif stage.name in LASTING:
-            self._live.console.print(f"rentroll: {_words(stage)}", soft_wrap=True)
+            with self._unheard():
+                self._live.console.print(f"rentroll: {_words(stage)}", soft_wrap=True)
+
+    @contextlib.contextmanager
+    def _unheard(self) -> Iterator[None]:
+        """What is told must not stop the work: a box would stay."""
+        try:
+            yield
+        except (OSError, ValueError):
+            self._end_live()
+            silence_stderr()
+
+    def _end_live(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            try:
+                live.stop()
+            except (OSError, ValueError):
+                silence_stderr()
 
     def _line(self) -> str:
         name, detail = self._last or ("starting", "")

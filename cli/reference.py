@@ -1,10 +1,11 @@
-"""The reference of every command and option as Markdown: `python -m cli.reference > docs/commands.md`.
+"""The reference of every command and option as Markdown: `python -m cli.reference docs/commands.md`.
 
 A test compares the file with what this makes, so that it is never stale.
 """
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -14,7 +15,7 @@ from ledger.domain.errors import ERRORS, RentrollError
 
 TITLE = """# Commands
 
-Made from the program by `python -m cli.reference`; do not edit.
+Made from the program by `make docs`; do not edit.
 """
 
 
@@ -65,5 +66,10 @@ def _exit_codes() -> Iterator[str]:
     yield ""
 
 
+def main(path: Path) -> None:
+    """Writes the document to `path`."""
+    path.write_text(reference(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    main(Path(sys.argv[1]))

@@ -1,5 +1,6 @@
 """What people read: tables that fit 80 columns, ages, money. JSON goes out through `emit`."""
 
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,8 +23,18 @@ def say(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Writes one line of talk on stderr."""
-    sys.stderr.write(f"rentroll: {text}\n")
+    """Writes one line of talk on stderr. It never fails: a box is given back whether or not somebody listens."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(f"rentroll: {text}\n")
+    except (OSError, ValueError):
+        silence_stderr()
+
+
+def silence_stderr() -> None:
+    """Lets our talk go nowhere from now on: what stderr still holds would make the interpreter end with 120."""
+    sys.stderr = open(os.devnull, "w", errors="backslashreplace")  # noqa: PTH123, SIM115 - it stays for the rest of the process
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -26,7 +26,8 @@ def _git(*arguments: str) -> str | None:
         done = subprocess.run(
             ["git", *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",  # a folder may have any bytes for a name, and the ledger holds text
             check=False,
             timeout=GIT_TIMEOUT_S,
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},

@@ -1,6 +1,7 @@
 """`rentroll cleanup --dry-run`: what has expired or was left unfinished, from the ledger alone."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from cli.render import emit, say, table
 from ledger.domain.claim import Claim
 from ledger.domain.errors import RentrollError, UsageFailure
 from ledger.domain.plan import Action, plan
+from ledger.store.locks import is_worked_on
 
 
 @click.command(name="cleanup")
@@ -54,15 +56,8 @@ def _chosen(app: App, only: tuple[str, ...]) -> tuple[list[Claim], list[tuple[st
 
 
 def _worked_on(app: App, claims: list[Claim]) -> frozenset[str]:
-    """The leases whose lock is held: tried and given back at once."""
-    held = set()
-    for claim in claims:
-        lock = app.lease_lock(claim.lease_id)
-        if lock.try_acquire():
-            lock.release()
-        else:
-            held.add(claim.lease_id)
-    return frozenset(held)
+    folder = Path(app.locks_folder)
+    return frozenset(claim.lease_id for claim in claims if is_worked_on(folder, claim.lease_id))
 
 
 def _not_found(name: str, failure: RentrollError) -> dict[str, Any]:

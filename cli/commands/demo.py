@@ -3,19 +3,23 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 
 import click
 
 import cli
 from cli.render import note, say
-from ledger.domain.errors import ProviderFailure
+from ledger.domain.errors import Interrupted, ProviderFailure
 
 BOOT = "3s"
 POLL = "0.5s"
+RATE = "360.00"
+RATE_VARIABLE = "RENTROLL_RATES_GPU_1X_H100_SXM5"
 JOB = 'echo "on $(hostname), in $PWD"; for n in 1 2 3; do echo "step $n"; sleep 0.3; done; echo "done" >&2'
 STORY: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Lease a box and wait until it answers SSH.", ("warmup", "--slug", "demo", "--ttl", "20m")),
@@ -34,16 +38,20 @@ STORY: tuple[tuple[str, tuple[str, ...]], ...] = (
 @click.command(name="demo")
 def command() -> int:
     """Lease a box from the emulator, work on it, give it back, and look at what the ledger says."""
-    with tempfile.TemporaryDirectory(prefix="rentroll-demo-") as folder:
-        server = _start_emulator()
-        try:
-            own = {"RENTROLL_STATE_DIR": folder, "XDG_CONFIG_HOME": folder}
-            return _tell({**_clean_environment(), **_environment_of(server), **own}, folder)
-        finally:
-            server.terminate()
-            server.wait()
-            if server.stdout is not None:
-                server.stdout.close()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _end)
+    with tempfile.TemporaryDirectory(prefix="rentroll-demo-") as folder, _start_emulator() as server:
+        own = {"RENTROLL_STATE_DIR": folder, "XDG_CONFIG_HOME": folder, RATE_VARIABLE: RATE}
+        say(f"# The rate of ${RATE} an hour is made up, so that seconds have a price.")
+        return _tell({**_clean_environment(), **_environment_of(server), **own}, folder)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Ends the demo in order, so that neither its emulator nor a private key stays; once is enough."""
+    for other in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(number)
 
 
 def _ourselves() -> list[str]:
@@ -61,8 +69,11 @@ def _clean_environment() -> dict[str, str]:
 
 
 def _start_emulator() -> "subprocess.Popen[str]":
+    """An emulator that ends with us, however we end: we hold its stdin. The terminal's signals come to us alone."""
     return subprocess.Popen(
-        [*_ourselves(), "emulator", "serve", "--boot", BOOT],
+        [*_ourselves(), "emulator", "serve", "--boot", BOOT, "--until-eof"],
+        start_new_session=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -14,7 +14,7 @@ from msgspec import Struct, to_builtins
 from cli.app import App
 from cli.options import as_json, endpoint
 from cli.render import WIDTH, emit, say
-from ledger.domain.errors import RentrollError, UsageFailure
+from ledger.domain.errors import IntegrityFailure, RentrollError, UsageFailure
 
 CLOCK_SKEW_MAX_S = 60
 INDENT = " " * 6
@@ -42,6 +42,7 @@ def command(app: App, api_url: str | None, as_json: bool) -> int:
         ("settings", lambda: _settings(app)),
         ("state", lambda: _state(app)),
         ("ledger", lambda: _ledger(app)),
+        ("spool", lambda: _spool(app)),
         ("ssh", _ssh),
         ("credentials", lambda: _credentials(app)),
         ("provider", lambda: _provider(app)),
@@ -66,6 +67,8 @@ def _check(name: str, step: Callable[[], str]) -> Check:
         return Check(name=name, ok=True, detail=step())
     except RentrollError as failure:
         return Check(name=name, ok=False, detail=failure.message, hint=failure.hint, exit_code=failure.exit_code)
+    except OSError as failure:  # a folder that is closed to us, say: the other checks are still worth their answer
+        return Check(name=name, ok=False, detail=str(failure), exit_code=UsageFailure.exit_code)
 
 
 def _settings(app: App) -> str:
@@ -84,6 +87,19 @@ def _state(app: App) -> str:
 def _ledger(app: App) -> str:
     with app.reader() as reader:
         return f"{app.ledger_path}: {reader.head().position} events, {len(reader.claims())} open leases"
+
+
+def _spool(app: App) -> str:
+    """Ids of boxes that the ledger has not taken. Nothing is appended here: that is left to the next command."""
+    folder = Path(app.spool_folder)
+    waiting = sorted(folder.iterdir()) if folder.is_dir() else []
+    if waiting:
+        raise IntegrityFailure(
+            f"ids of boxes wait to be appended: {', '.join(map(str, waiting))}",
+            hint="`rentroll touch` or `stop` of any lease appends what is readable; if a file stays, give the box it "
+            "names back at fal, then remove it",
+        )
+    return "no id waits to be appended"
 
 
 def _ssh() -> str:

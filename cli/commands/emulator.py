@@ -20,9 +20,10 @@ def command() -> None:
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port of the API; 0 chooses one.")
 @click.option("--ssh-port", type=click.IntRange(0, 65_535), default=0, help="Port of the boxes; 0 chooses one.")
 @click.option("--boot", metavar="TIME", default="2s", show_default=True, help="How long a box boots.")
+@click.option("--until-eof", is_flag=True, hidden=True, help="Serve until stdin ends.")
 @as_json
 @click.pass_obj
-def serve(app: App, port: int, ssh_port: int, boot: str, as_json: bool) -> None:
+def serve(app: App, port: int, ssh_port: int, boot: str, until_eof: bool, as_json: bool) -> None:
     """Serve until interrupted; the lines printed point the client at it."""
     import signal
     import tempfile
@@ -34,6 +35,9 @@ def serve(app: App, port: int, ssh_port: int, boot: str, as_json: bool) -> None:
     from providers.emulator.serve import Emulator
 
     boot_s = parse_duration_ms(boot) / 1000
+    # A shell script starts what it puts behind `&` with these ignored, and the boxes' commands would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     with tempfile.TemporaryDirectory(prefix="rentroll-emulator-") as folder, contextlib.ExitStack() as stack:
         emulator = Emulator(
             Path(folder),
@@ -60,6 +64,9 @@ def serve(app: App, port: int, ssh_port: int, boot: str, as_json: bool) -> None:
         sys.stdout.flush()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            signal.pause()
+            if until_eof:
+                sys.stdin.buffer.read()
+            else:
+                signal.pause()
         except KeyboardInterrupt:
             note("stopped")

@@ -65,20 +65,21 @@ def _utc(now: datetime) -> str:
 
 
 def totals(claims: Sequence[Claim], now: datetime) -> dict[str, Any]:
-    """Sums over the open leases. A cost that is not known is in no sum: `unpriced` says how many there are."""
+    """Sums over the open leases. A cost that is not known is in no sum: `unpriced` says how many there are.
+
+    Where no cost is known, or they are in several currencies, the sums are null.
+    """
     billing = [claim for claim in claims if claim.is_open]
-    costs = [accrued(claim, now) for claim in billing]
-    priced = [claim for claim, cost in zip(billing, costs, strict=True) if cost is not None]
-    currencies = {claim.currency for claim in priced if claim.currency}
-    one_currency = len(currencies) <= 1
+    costs = [(claim, cost) for claim in billing if (cost := accrued(claim, now)) is not None]
+    currencies = {claim.currency for claim, _ in costs if claim.currency}
+    is_known = len(currencies) <= 1 and (bool(costs) or not billing)
+    rates = [claim.rate_per_hour for claim, _ in costs if claim.rate_per_hour and claim.instance_id]
     return {
         "open": len(billing),
-        "rate_per_hour": _sum(c.rate_per_hour for c in billing if c.rate_per_hour and c.instance_id)
-        if one_currency
-        else None,
-        "accrued": _sum(cost for cost in costs if cost is not None) if one_currency else None,
+        "rate_per_hour": _sum(rates) if is_known else None,
+        "accrued": _sum(cost for _, cost in costs) if is_known else None,
         "currency": currencies.pop() if len(currencies) == 1 else None,
-        "unpriced": len(billing) - len(priced),
+        "unpriced": len(billing) - len(costs),
     }
 
 
@@ -107,8 +108,9 @@ def show(claims: Sequence[Claim], now: datetime, *, none: str) -> None:
     table(("LEASE", "PHASE", "TYPE", "AGE", "LEFT", "COST"), rows)
     sums = totals(claims, now)
     unpriced = f", {sums['unpriced']} of unknown cost" if sums["unpriced"] else ""
-    rate = money(sums["rate_per_hour"], sums["currency"])
-    say(f"{sums['open']} open at {rate}/h, {money(sums['accrued'], sums['currency'])} so far{unpriced}")
+    least = " at least" if unpriced and sums["accrued"] is not None else ""
+    rate, cost = (money(sums[name], sums["currency"]) for name in ("rate_per_hour", "accrued"))
+    say(f"{sums['open']} open at {rate}/h{least}, {cost} so far{least}{unpriced}")
     for claim in claims:
         wanted = attention(claim, now)
         if wanted:

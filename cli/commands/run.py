@@ -15,13 +15,14 @@ import click
 from cli.app import App
 from cli.failures import RUN_FAILED
 from cli.leases import find, open_here
-from cli.leasing import ask_of, lease_a_box, wanted
+from cli.leasing import Leasing, ask_of
 from cli.options import as_json, endpoint, lease_limits
 from cli.progress import Progress
 from cli.render import emit, note
 from ledger.domain import names
 from ledger.domain.claim import lease_object
 from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
+from ledger.domain.refusals import Refused
 
 if TYPE_CHECKING:
     from ledger.domain.claim import Claim
@@ -38,12 +39,20 @@ ONLY_NEW = (
 """Flags that say what to lease: a lease that exists is as it is."""
 SIGNALS = 128
 POLICIES = ("success", "failure", "always", "never")
+AFTERWARDS = {
+    None: "it stays",
+    "never": "it stays",
+    "always": "it is given back afterwards",
+    "success": "it is given back if the command succeeds",
+    "failure": "it is given back if the command fails",
+}
+"""What becomes of a lease that a run did not make, by the policy of --stop-after."""
 
 
 @click.command(name="run")
 @lease_limits
 @endpoint
-@click.option("--id", "lease_name", metavar="LEASE", help="Work on this lease; it is not given back.")
+@click.option("--id", "lease_name", metavar="LEASE", help="Work on this lease; only --stop-after gives it back.")
 @click.option("--reuse", is_flag=True, help="With --slug: the open lease of that name, or a new one.")
 @click.option("--no-sync", is_flag=True, help="Do not copy the working tree.")
 @click.option("--sync-only", is_flag=True, hidden=True)
@@ -63,7 +72,8 @@ def command(app: App, /, remote: tuple[str, ...], as_json: bool, **flags: Any) -
     """Lease a box, run a command on it, give the box back.
 
     With --id, or where this repository has exactly one open lease and no flag asks for another, the command runs on
-    that lease, which stays. The exit code is the command's own; 125 is a failure of rentroll itself.
+    that lease, which stays unless --stop-after says otherwise. The exit code is the command's own; 125 is a failure of
+    rentroll itself.
     """
     _refuse_what_is_not_built(flags)
     if not remote:
@@ -95,22 +105,28 @@ class _Run:
         self._flags = flags
         self.run_id = app.new_run_id()
         self.phases: dict[str, float] = {}
-        self._is_ours = False
+        self._leasing: Leasing | None = None
+        self._given: Lease | None = None
+        self._is_settled = False
 
     def go(self, *, as_json: bool) -> int:
         """Lease, command, release; the remote code, or 125 where giving back failed after a remote 0."""
-        with self._timed("lease"):
-            lease = self._lease()
         try:
-            with self._timed("command"):
-                remote = self._work(lease, as_json=as_json)
-        except BaseException as failure:  # whatever it is, a bug or a reader that went away: the box must not stay
-            self._give_back(lease, failed=True, first=failure)
-            self._write_timing()
+            try:
+                with self._timed("lease"):
+                    lease = self._lease()
+                with self._timed("command"):
+                    remote = self._work(lease, as_json=as_json)
+                code = exit_code(remote)
+                unreleased = self._give_back(failed=code != 0)
+            except BaseException as failure:  # whatever it is, a bug or a reader that went away: the box must not stay
+                self._give_back(failed=True, first=failure)
+                raise
+        except Interrupted as late:
+            self._give_back(failed=True, first=late)  # it came in the instant before the give-back was shielded
             raise
-        code = exit_code(remote)
-        unreleased = self._give_back(lease, failed=code != 0)
-        self._write_timing()
+        finally:
+            self._write_timing()
         if unreleased is not None and code == 0:
             raise unreleased
         if as_json:
@@ -131,10 +147,10 @@ class _Run:
         app.use_flags(fal_api_url=flags["api_url"])
         claim = self._existing()
         if claim is not None:
-            return app.register.load(claim.lease_id)
-        self._is_ours = True
-        ask = ask_of(flags)
-        return lease_a_box(app, ask, wanted(app, ask, purpose="run"))
+            self._given = app.register.load(claim.lease_id)
+            return self._given
+        self._leasing = Leasing(app, ask_of(flags), purpose="run")
+        return self._leasing.acquire()
 
     def _existing(self) -> "Claim | None":
         """The lease that is named, or that this repository already has; None where a new one is wanted."""
@@ -148,10 +164,16 @@ class _Run:
         if any(flags[name] for name in ONLY_NEW):
             return None
         ours = open_here(app)
-        if len(ours) != 1 or ours[0].phase != "ready" or ours[0].purpose == "run":
+        if len(ours) != 1 or ours[0].purpose == "run":
             return None  # a lease that another run made for itself ends with that run
-        note(f"on lease {ours[0].slug}, the only one of this repository; it stays")
-        return ours[0]
+        (only,) = ours
+        if only.phase != "ready":
+            refusal = Refused(app.register.load(only.lease_id), "not-ready", f"it is {only.phase}, not ready")
+            refusal.hint = "it is this repository's only open lease; to lease another box say --slug NAME"
+            refusal.next_step = f"rentroll status {only.slug}"
+            raise refusal
+        note(f"on lease {only.slug}, the only one of this repository; {AFTERWARDS[flags['stop_after']]}")
+        return only
 
     def _work(self, lease: "Lease", *, as_json: bool) -> "RemoteExit":
         from cli.alive import signs_of_life
@@ -172,37 +194,61 @@ class _Run:
         services = self._app.services(_told, key_required=False)
         return run(services, job, lambda lease_id: signs_of_life(self._app, lease_id, "run"))
 
-    def _give_back(self, lease: "Lease", *, failed: bool, first: BaseException | None = None) -> RentrollError | None:
-        """Releases as the policy says; a failure of it is told, and given to the caller to judge."""
-        from ledger.flows.stop import Stop, stop
+    def _give_back(self, *, failed: bool, first: BaseException | None = None) -> RentrollError | None:
+        """Releases once, as the policy says; a failure of it is told, and given to the caller to judge."""
         from ledger.flows.work import must_release
 
-        if not must_release(
-            policy=self._flags["stop_after"],
-            is_ours=self._is_ours,
-            keep=self._flags["keep"],
-            keep_on_failure=self._flags["keep_on_failure"],
-            failed=failed,
-        ):
-            if self._is_ours:
-                note(f"{lease.slug} stays and bills; nobody watches it: `{self._app.stop_command(lease.slug)}` ends it")
+        app = self._app
+        try:
+            with app.interrupts.shielded():
+                lease = self._to_settle()
+                if lease is None:
+                    return None
+                self._is_settled = True
+                if not must_release(
+                    policy=self._flags["stop_after"],
+                    is_ours=self._leasing is not None,
+                    keep=self._flags["keep"],
+                    keep_on_failure=self._flags["keep_on_failure"],
+                    failed=failed,
+                ):
+                    if self._leasing is not None:
+                        end = app.stop_command(lease.slug)
+                        note(f"{lease.slug} stays and bills; nobody watches it: `{end}` ends it")
+                    return None
+                return self._release(lease)
+        except Interrupted:
+            if first is None:
+                raise
             return None
+
+    def _to_settle(self) -> "Lease | None":
+        """The lease of which it is still to be settled whether it goes.
+
+        An acquisition that failed has undone what it could: of ours, only a box that became ready is left to us.
+        """
+        if self._is_settled:
+            return None
+        if self._leasing is None:
+            return self._given
+        try:
+            lease = self._app.book.load(self._leasing.want.lease_id)
+        except RentrollError:
+            return None  # there is no ledger in which it could have become ready
+        return lease if lease.phase == "ready" else None
+
+    def _release(self, lease: "Lease") -> RentrollError | None:
+        from ledger.flows.stop import Stop, stop
+
         app = self._app
         wish = Stop(lease_id=lease.lease_id, reason="the run ended", cause="run-finished", token=app.random_token())
         try:
-            with (
-                self._timed("release"),
-                app.interrupts.shielded(),
-                Progress(app) as progress,
-            ):
+            with self._timed("release"), Progress(app) as progress:
                 stop(app.services(progress.tell), wish)
         except RentrollError as failure:
             note(f"{lease.slug} was not given back ({failure.code}): {failure.message}")
             failure.next_step = app.stop_command(lease.slug)
             return failure
-        except Interrupted:
-            if first is None:
-                raise
         return None
 
     def _write_timing(self) -> None:

@@ -1,10 +1,14 @@
 """`rentroll ssh LEASE [-- CMD…]`: a session on the box, or one command, through the system's ssh."""
 
+import contextlib
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -67,7 +71,9 @@ def command(ctx: click.Context, lease: str | None, remote: tuple[str, ...], prin
         )
     app.book.record(claim.lease_id, sign)
     with signs_of_life(app, claim.lease_id, "ssh"):
-        code = subprocess.run(line, check=False).returncode
+        ours, code = _run_to_its_end(line)
+    if ours is not None:
+        return SIGNAL_BASE + ours
     if code == SSH_FAILED:
         raise SshFailure(
             f"ssh could not work on {claim.slug}, or the command itself ended with {SSH_FAILED}",
@@ -75,3 +81,39 @@ def command(ctx: click.Context, lease: str | None, remote: tuple[str, ...], prin
             next_step=f"rentroll status {claim.slug} --refresh",
         )
     return SIGNAL_BASE - code if code < 0 else code
+
+
+def _run_to_its_end(line: Sequence[str]) -> tuple[int | None, int]:
+    """Runs ssh and outlives it, so that nothing stays that holds the caller's stdout.
+
+    Gives the signal that was to end us, if any, which ssh gets as well, and ssh's own code. An interrupt the terminal
+    sends to ssh itself.
+    """
+    received: list[int] = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if child is not None:
+            child.send_signal(number)
+
+    with _handled(pass_on, signal.SIGTERM, signal.SIGHUP), _handled(lambda *_: None, signal.SIGINT):
+        child = subprocess.Popen(line)
+        if received:  # before there was a child to pass it on to
+            child.send_signal(received[0])
+        code = child.wait()
+    return (received[0] if received else None), code
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Takes signals over for a block, except those that the caller wants ignored (nohup)."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = [number for number in numbers if before[number] is not signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])

@@ -1,14 +1,16 @@
 """`rentroll warmup`: leases a box and waits until it is ready."""
 
+import sys
 from typing import Any
 
 import click
 
 from cli.app import App
-from cli.leasing import ask_of, lease_a_box, wanted, worst_case
+from cli.leasing import Leasing, ask_of, worst_case
 from cli.options import as_json, endpoint, lease_limits
 from cli.render import clock, emit, money, say, short_type
-from ledger.domain.claim import json_seconds, lease_object, short_time
+from ledger.domain.claim import Claim, json_seconds, lease_object, short_time
+from ledger.domain.errors import Interrupted
 from ledger.domain.units import format_duration, format_time
 from ledger.flows.acquire import Wanted
 
@@ -21,13 +23,21 @@ from ledger.flows.acquire import Wanted
 @click.pass_obj
 def command(app: App, /, dry_run: bool, as_json: bool, **flags: Any) -> None:
     """Lease a box and wait until it is ready."""
-    ask = ask_of(flags)
-    want = wanted(app, ask, purpose="warmup")
+    leasing = Leasing(app, ask_of(flags), purpose="warmup")
     if dry_run:
-        _show_plan(app, want, as_json=as_json)
+        _show_plan(app, leasing.want, as_json=as_json)
         return
-    lease = lease_a_box(app, ask, want)
-    claim = app.book.claim(lease.lease_id)
+    try:
+        lease = leasing.acquire()
+        _report(app, app.book.claim(lease.lease_id), as_json=as_json)
+        sys.stdout.flush()
+        app.interrupts.stop_command = None  # from here on the box is somebody's: no signal gives it back
+    except Interrupted as late:
+        leasing.undo(late)
+        raise
+
+
+def _report(app: App, claim: Claim, *, as_json: bool) -> None:
     if as_json:
         emit("warmup", lease_object(claim, app.now(), app.keys_root))
         return

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import DecodeError, Struct, ValidationError, json
@@ -22,45 +23,38 @@ class SpooledId(Struct, frozen=True, kw_only=True):
 
 
 class Spool:
-    """A folder with one file for each id that waits to be appended."""
+    """A folder with one file for each id that waits to be appended.
 
-    def __init__(self, folder: Path) -> None:
+    `write` puts a small private file in place durably, whole or not at all.
+    """
+
+    def __init__(self, folder: Path, write: Callable[[Path, bytes], None]) -> None:
         self._folder = folder
+        self._write = write
 
     def put(self, spooled: SpooledId) -> Path:
         """Writes the id durably; raises OSError where even that fails."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         which = hashlib.sha256(spooled.instance_id.encode()).hexdigest()[:16]
         path = self._folder / f"{spooled.lease_id}.{which}.json"
-        partial = path.with_suffix(".partial")
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(json.encode(spooled))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        for folder in (self._folder, self._folder.parent):
-            _fsync_folder(folder)
+        self._write(path, json.encode(spooled))
         return path
 
     def waiting(self) -> list[tuple[Path, SpooledId]]:
-        """The readable ids; a damaged file is left where it is."""
-        found = []
-        for path in sorted(self._folder.glob("*.json")):
-            try:
-                spooled = json.decode(path.read_bytes(), type=SpooledId)
-            except (OSError, DecodeError, ValidationError):
-                continue
-            if is_lease_id(spooled.lease_id):
-                found.append((path, spooled))
-        return found
+        """The readable ids."""
+        return waiting(self._folder)
 
 
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def waiting(folder: Path) -> list[tuple[Path, SpooledId]]:
+    """The readable ids of a spool's folder; a damaged file is left where it is."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            spooled = json.decode(path.read_bytes(), type=SpooledId)
+        except (OSError, DecodeError, ValidationError):
+            continue
+        if is_lease_id(spooled.lease_id):
+            found.append((path, spooled))
+    return found
 
 
 def fact_of(spooled: SpooledId) -> InstanceIdBound:
@@ -78,7 +72,7 @@ def merge(folder: str, book: Book) -> list[Path]:
     """Appends the ids that wait in the folder, then forgets each; gives the files that stay, for a person to see."""
     if not os.path.isdir(folder):  # noqa: PTH112 - the common case, on every command's way
         return []
-    for path, spooled in Spool(Path(folder)).waiting():
+    for path, spooled in waiting(Path(folder)):
         try:
             book.record(spooled.lease_id, fact_of(spooled))
             path.unlink()

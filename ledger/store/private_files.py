@@ -56,3 +56,9 @@ def write_private_file(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def keep_private_file(path: Path, content: bytes) -> None:
+    """`write_private_file` where the folder may be missing too. Raises OSError."""
+    make_private_folder(path.parent)
+    write_private_file(path, content)

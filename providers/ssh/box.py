@@ -10,7 +10,7 @@ from providers.ssh import readiness
 from providers.ssh.connection import Limits, connect
 from providers.ssh.keys import LeaseKeys
 
-GRACE_S: dict[int, float] = {signal.SIGINT: 10.0, signal.SIGTERM: 0.5}
+GRACE_S: dict[int, float] = {signal.SIGINT: 10.0, signal.SIGTERM: 0.5, signal.SIGHUP: 0.5}
 """How long an interrupted command may take to end; after SIGTERM the box's DELETE must leave within two seconds."""
 
 

@@ -100,7 +100,8 @@ class Connection:
                 lost=self._lost,
                 kill=self._kill,
             )
-            session.begin(wrapped(command.line))
+            # What was no text in an argument goes to the box as the bytes that it was.
+            session.begin(wrapped(command.line).encode(errors="surrogateescape"))
         except BROKEN as error:
             raise SshFailure(f"{self.where}: the box runs no command: {reason(error)}.", stage="session") from error
         return session

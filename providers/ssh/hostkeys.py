@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Endpoint
-from providers.ssh.durable import make_folder, write_file
+from ledger.store.private_files import take_private_folder, write_private_file
 
 STANDARD_PORT = 22
 
@@ -51,8 +51,8 @@ def pin(known_hosts: Path, host: str, port: int, key_line: str) -> None:
     key = " ".join(key_line.split()[:2])
     kept = [(names, line) for names, line in _entries(known_hosts) if name not in names]
     lines = [f"{','.join(names)} {line}\n" for names, line in kept] + [f"{name} {key}\n"]
-    make_folder(known_hosts.parent)
-    write_file(known_hosts, "".join(lines).encode("utf-8"), mode=0o600)
+    take_private_folder(known_hosts.parent)
+    write_private_file(known_hosts, "".join(lines).encode("utf-8"))
 
 
 def expected_key(known_hosts: Path, endpoint: Endpoint) -> str | None:

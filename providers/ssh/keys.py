@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from ledger.domain.errors import UsageFailure
-from providers.ssh.durable import TEMPORARY_PREFIX, fsync_folder, make_folder, write_file
+from ledger.store.private_files import TEMPORARY_PREFIX, sync_folder, take_private_folder, write_private_file
 
 _LEASE_ID = re.compile(r"rl_[a-z0-9]{20,40}", re.ASCII)
 _FOLDER_HINT = "Check that the disk is not full and that you may write to the folder of the keys."
@@ -63,17 +63,17 @@ class LeaseKeys:
         made: list[Path] = []
         try:
             new_folder = not folder.exists()
-            make_folder(folder)
+            take_private_folder(folder)
             for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
                 leftover.unlink(missing_ok=True)
             if not private.exists():
                 made = [private, public]
-                write_file(private, _new_private_key(), mode=0o600)
+                write_private_file(private, _new_private_key())
             line = _public_line(private)
             if private not in made and public.exists():
                 _refuse_stranger(public, line)
             else:
-                write_file(public, f"{line}\n".encode(), mode=0o600)
+                write_private_file(public, f"{line}\n".encode())
         except OSError as error:
             _remove(made, folder=folder if new_folder else None)
             raise UsageFailure(
@@ -92,7 +92,7 @@ class LeaseKeys:
         folder = lease_folder(self.root, lease_id)
         try:
             shutil.rmtree(folder)
-            fsync_folder(self.root)
+            sync_folder(self.root)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -79,7 +79,7 @@ class Session:
         self._feeder: StdinFeeder | None = None
         self._pump = threading.Thread(target=self._run, name="ssh-output", daemon=True)
 
-    def begin(self, line: str) -> None:
+    def begin(self, line: bytes) -> None:
         """Runs `line` on the channel and begins to stream. Raises paramiko's errors where the box refuses."""
         self._channel.in_buffer.set_event(_Arrival(self._arrived))
         self._channel.in_stderr_buffer.set_event(_Arrival(self._arrived))

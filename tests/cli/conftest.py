@@ -1,7 +1,9 @@
 """One emulated fal for the session; a ledger, a settings folder and a working folder of its own for each test."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -42,7 +44,7 @@ def surroundings(tmp_path: Path, served: Emulator, monkeypatch: pytest.MonkeyPat
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(folders["work"])
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -95,8 +97,8 @@ def box(rentroll: Rentroll) -> Any:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """The working folder, now a git repository."""
-    import subprocess
-
+    if shutil.which("git") is None:
+        pytest.skip("a repository is made with git, which is not on this machine")
     folder = Path.cwd()
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     return folder

@@ -242,3 +242,5 @@ def test_a_bug_is_1_with_one_line_and_its_traceback_only_under_v(
         "ValueError: two lines",
     )
     assert "Traceback" not in ran.err
+    for verbose in ("-v", "-vvv", "--verbose"):
+        assert "Traceback" in rentroll(verbose, "providers").err

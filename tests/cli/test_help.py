@@ -1,6 +1,8 @@
 """--help, --version, completion, the demo, and the generated reference."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from cli.commands import COMMANDS, LATER
+from cli.commands.demo import STORY
 from cli.main import VERSION
 from cli.reference import reference
 from tests.cli.running import PROGRAM, ROOT, Rentroll, run_process
@@ -71,8 +74,6 @@ def test_the_reference_is_not_stale() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_for_each_shell(rentroll: Rentroll, shell: str) -> None:
-    if shutil.which("bash") is None:
-        pytest.skip("click asks bash for its version")
     ran = rentroll("completion", shell)
     assert (ran.code, "_RENTROLL_COMPLETE" in ran.out) == (0, True)
 
@@ -116,6 +117,13 @@ def test_completion_of_a_ledger_that_cannot_be_read_is_silent(tmp_path: Path) ->
         "COMP_CWORD": "2",
     }
     assert run_process(env=environment) == (0, "\n", "")
+
+
+def test_the_readme_shows_the_demos_own_commands() -> None:
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").partition("```console\n")[2].partition("\n```")[0]
+    commands = [line for line in shown.splitlines() if line.startswith("$ ")]
+    story = [f"$ rentroll {shlex.join(arguments)}" for _, arguments in STORY]
+    assert [re.sub(r"rl_\w{26}", "LEASE", line) for line in commands] == story
 
 
 def test_the_demo_tells_the_whole_story_in_a_ledger_of_its_own(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from cli.commands import warmup
+from cli.progress import Progress
 from providers.emulator.faults import Delay, Fault
 from providers.emulator.serve import Emulator
 from tests.cli.running import LIMIT_S, Rentroll, finish, spawn, until
@@ -16,7 +18,7 @@ def outcomes(rentroll: Rentroll) -> list[tuple[str, str | None]]:
     return [(c["phase"], c["outcome"]) for c in rentroll("list", "--all", "--json").json["leases"]]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_stop_signal_during_the_command_gives_the_box_back(
     rentroll: Rentroll, number: signal.Signals, code: int
 ) -> None:
@@ -28,6 +30,44 @@ def test_a_stop_signal_during_the_command_gives_the_box_back(
         ran = finish(process)
     assert (ran.code, outcomes(rentroll)) == (code, [("released", "completed")])
     assert "to finish by hand: rentroll stop job" in ran.err
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(rentroll: Rentroll) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    rentroll("warmup")
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("words", [("run", "--no-sync", "--slug", "job", "--", "true"), ("warmup", "--slug", "job")])
+def test_a_stop_signal_between_the_lease_and_its_use_gives_the_box_back(
+    rentroll: Rentroll, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    leave = Progress.__exit__
+
+    def interrupted(progress: Progress, *raised: Any) -> None:
+        leave(progress, *raised)
+        monkeypatch.setattr(Progress, "__exit__", leave)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Progress, "__exit__", interrupted)
+    ran = rentroll(*words)
+    assert (ran.code, ran.out, outcomes(rentroll)) == (143, "", [("released", "completed")])
+
+
+def test_a_stop_signal_while_a_box_is_reported_gives_it_back(
+    rentroll: Rentroll, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warmup, "_report", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    ran = rentroll("warmup", "--slug", "job", "--json")
+    (shown,) = rentroll("list", "--all", "--json").json["leases"]
+    assert (ran.code, shown["outcome"]) == (130, "completed")
+    assert ran.error == {
+        "code": "internal",
+        "exit_code": 130,
+        "message": "interrupted",
+        "hint": f"the box {shown['instance_id']} was given back",
+        "lease_id": shown["lease_id"],
+    }
 
 
 def test_ctrl_c_reaches_the_remote_command_as_int(rentroll: Rentroll, tmp_path: Path) -> None:

@@ -51,12 +51,25 @@ def test_list_counts_a_box_of_unknown_rate_as_unpriced_and_its_cost_as_unknown(r
     assert leased.json["cost"] == {"rate_per_hour": None, "accrued": None, "currency": None, "source": None}
     assert listed["totals"] == {
         "open": 1,
-        "rate_per_hour": "0.00",
-        "accrued": "0.00",
+        "rate_per_hour": None,
+        "accrued": None,
         "currency": None,
         "unpriced": 1,
     }
-    assert "1 of unknown cost" in rentroll("list").out
+    assert rentroll("list").out.splitlines()[-1] == "1 open at ?/h, ? so far, 1 of unknown cost"
+
+
+def test_sums_of_which_a_part_is_not_known_are_said_to_be_the_least(rentroll: Rentroll, box: Any) -> None:
+    rentroll("warmup", "--slug", "other", env={"RENTROLL_RATES_GPU_1X_H100_SXM5": None})
+    line = rentroll("list").out.splitlines()[-1]
+    assert line == Like(r"2 open at \$3\.00/h at least, \$0\.\d\d so far at least, 1 of unknown cost")
+
+
+def test_a_lease_in_doubt_has_an_unknown_cost(rentroll: Rentroll, emulator: Emulator) -> None:
+    emulator.add_fault(Fault(call="create", effects=(Status(status=500),), count=None))
+    assert rentroll("warmup", "--slug", "doubt", "--timeout", "1s").code == 75
+    totals = rentroll("list", "--json").json["totals"]
+    assert totals == {"open": 1, "rate_per_hour": None, "accrued": None, "currency": None, "unpriced": 1}
 
 
 def test_list_q_prints_ids_only(rentroll: Rentroll, box: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ledger.store.locks import LeaseLock, is_worked_on
 from providers.emulator.faults import DateSkew, Fault, Status
 from providers.emulator.serve import Emulator
 from providers.emulator.state import FalState
@@ -56,7 +57,7 @@ def test_doctor_of_a_good_setup_makes_only_reads(rentroll: Rentroll, emulator: E
     ran = rentroll("doctor", "--json")
     assert (ran.code, ran.json["ok"], ran.json["mutated"], ran.json["schema"]) == (0, True, False, "rentroll.doctor/1")
     assert {check["name"]: check["ok"] for check in ran.json["checks"]} == dict.fromkeys(
-        ("python", "settings", "state", "ledger", "ssh", "credentials", "provider"), True
+        ("python", "settings", "state", "ledger", "spool", "ssh", "credentials", "provider"), True
     )
     assert ran.json["checks"][-1] == {
         "name": "provider",
@@ -95,13 +96,38 @@ def test_doctor_ends_with_the_first_failures_code_and_its_whole_report(rentroll:
     """DOC-03."""
     emulator.add_fault(Fault(call="list", effects=(Status(status=500),), count=None))
     ran = rentroll("doctor", "--json")
-    assert (ran.code, ran.json["ok"], [check["ok"] for check in ran.json["checks"]]) == (5, False, [True] * 6 + [False])
+    assert (ran.code, ran.json["ok"], [check["ok"] for check in ran.json["checks"]]) == (5, False, [True] * 7 + [False])
 
 
 def test_doctor_finds_a_clock_that_is_off(rentroll: Rentroll, emulator: Emulator) -> None:
     emulator.add_fault(Fault(call="list", effects=(DateSkew(seconds=-300.0),), count=None))
     ran = rentroll("doctor", "--json")
     assert (ran.code, ran.json["checks"][-1]["hint"]) == (2, "set the clock")
+
+
+def test_doctor_tells_all_that_it_can_of_a_folder_that_it_cannot_look_at(rentroll: Rentroll) -> None:
+    ran = rentroll("doctor", "--json", env={"RENTROLL_STATE_DIR": "/" + "x" * 1000})
+    assert (ran.code, [check["name"] for check in ran.json["checks"]][-2:]) == (2, ["credentials", "provider"])
+    assert {"name": "state", "ok": False, "hint": None, "exit_code": 2}.items() <= ran.json["checks"][2].items()
+
+
+def test_an_id_that_the_ledger_does_not_take_is_told_by_every_command_that_writes_and_by_doctor(
+    rentroll: Rentroll, box: Any
+) -> None:
+    spool = Path(os.environ["RENTROLL_STATE_DIR"]) / "spool"
+    spool.mkdir()
+    files = [spool / name for name in ("damaged.json", "half.partial")]
+    for file in files:
+        file.write_text("{")
+    told = rentroll("touch", "box").err.splitlines()
+    assert told == [
+        f"rentroll: {file} could not be appended: it may name a box that bills; `rentroll doctor` says what to do"
+        for file in files
+    ]
+    ran = rentroll("doctor", "--json")
+    (failed,) = [check for check in ran.json["checks"] if not check["ok"]]
+    assert (ran.code, failed["name"], failed["exit_code"]) == (9, "spool", 9)
+    assert all(str(file) in failed["detail"] for file in files)
 
 
 def test_doctors_words_fit_80_columns(rentroll: Rentroll) -> None:
@@ -153,6 +179,21 @@ def test_cleanup_dry_run_tells_what_it_would_do_and_ends_with_0(rentroll: Rentro
             "result": "nothing to do",
         },
     ]
+
+
+def test_cleanup_dry_run_makes_no_lock_and_sees_the_held_ones(rentroll: Rentroll, box: Any) -> None:
+    locks = Path(f"{ledger()}.locks")
+    lock = locks / f"{box['lease_id']}.lock"
+    lock.unlink()
+    assert rentroll("cleanup", "--dry-run", "--json").json["actions"][0]["reason"] == "inside its time"
+    assert list(locks.iterdir()) == []
+    held = LeaseLock(locks, box["lease_id"], purpose="test")
+    assert not is_worked_on(locks, box["lease_id"])
+    with held:
+        assert is_worked_on(locks, box["lease_id"])
+    assert not is_worked_on(locks, box["lease_id"])
+    lock.write_text("pid 1 on a machine that lost its power\n")
+    assert not is_worked_on(locks, box["lease_id"])
 
 
 def test_cleanup_only_narrows_and_reports_what_is_unknown_inside_its_actions(rentroll: Rentroll, box: Any) -> None:

@@ -158,6 +158,42 @@ def test_without_id_the_only_open_lease_of_the_repository_is_used_and_stays(
     assert ran.err == "rentroll: on lease box, the only one of this repository; it stays\n"
 
 
+@pytest.mark.parametrize(
+    ("policy", "afterwards"),
+    [
+        ("never", "it stays"),
+        ("always", "it is given back afterwards"),
+        ("success", "it is given back if the command succeeds"),
+        ("failure", "it is given back if the command fails"),
+    ],
+)
+def test_what_becomes_of_the_only_open_lease_is_told_first(
+    rentroll: Rentroll, repository: Path, box: Any, policy: str, afterwards: str
+) -> None:
+    ran = rentroll(*RUN, "--stop-after", policy, "--", "true")
+    assert ran.err.splitlines()[0] == f"rentroll: on lease box, the only one of this repository; {afterwards}"
+
+
+def test_the_only_open_lease_of_the_repository_that_is_not_ready_is_refused_and_no_second_box_made(
+    rentroll: Rentroll, repository: Path, box: Any, emulator: Emulator
+) -> None:
+    emulator.add_fault(Fault(call="delete", effects=(IgnoreDelete(),), count=None))
+    rentroll("stop", "box", "--timeout", "0.1")
+    ran = rentroll(*RUN, "--json", "--", "true")
+    assert (ran.code, ran.error) == (
+        125,
+        {
+            "code": "not-found",
+            "exit_code": 4,
+            "message": "lease box: it is deleting, not ready",
+            "hint": "it is this repository's only open lease; to lease another box say --slug NAME",
+            "next": "rentroll status box",
+            "lease_id": box["lease_id"],
+        },
+    )
+    assert phases(rentroll) == [("deleting", None)]
+
+
 def test_a_flag_that_asks_for_a_lease_gets_a_new_one(rentroll: Rentroll, repository: Path, box: Any) -> None:
     ran = rentroll(*RUN, "--ttl", "10m", "--", "sh", "-c", "echo $RENTROLL_LEASE_ID")
     assert ran.out != f"{box['lease_id']}\n"

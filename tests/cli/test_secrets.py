@@ -66,6 +66,14 @@ def test_a_provider_that_repeats_the_key_in_an_error_does_not_get_it_shown(
     assert secret not in rentroll("events", "--jsonl").out
 
 
+def test_a_key_that_json_would_escape_is_masked_too(rentroll: Rentroll) -> None:
+    key = 'id"é:secret"é'
+    ran = rentroll("status", key, "--json", env={"RENTROLL_FAL_KEY": key})
+    assert (ran.code, "secret" in ran.out + ran.err) == (4, False)
+    ran = rentroll("cleanup", "--dry-run", "--only", key, "--json", env={"RENTROLL_FAL_KEY": key})
+    assert "secret" not in ran.json["actions"][0]["error"]["message"]
+
+
 def test_a_key_typed_as_an_argument_is_not_repeated(rentroll: Rentroll, emulator: Emulator) -> None:
     ran = rentroll("status", emulator.key, "--json")
     assert (ran.code, emulator.key in ran.out + ran.err) == (4, False)

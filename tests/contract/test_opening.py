@@ -134,7 +134,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "ledger.db"
     error = refusal(path)
-    assert (type(error), error.message) == (UsageFailure, f"the ledger {path} cannot be opened: file exists")
+    assert (type(error), error.message) == (UsageFailure, f"the ledger {path} cannot be opened: not a directory")
 
 
 def test_a_newer_ledger_is_refused_and_not_guessed_at(ledger_path: Path) -> None:

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from ledger.domain.errors import Conflict, UsageFailure
 from ledger.domain.state import Lease
 from ledger.store.file_lock import FileLock
-from ledger.store.sqlite import open_sqlite
+from ledger.store.sqlite import SqliteRegister, open_sqlite
 from tests.contract.conftest import sqlite_ledger
 from tests.contract.facts import ACTOR, LEASE_A, LEASE_B, NOW, requested, sent
 from tests.contract.test_register import append, begin
@@ -155,18 +155,74 @@ def test_threads_share_a_register(ledger_path: Path) -> None:
     assert (verified.events, verified.problems) == (100, ())
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def stop_handlers(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handles every stop signal in this process, which has a second thread to which they may go."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    before = [signal.signal(number, handler) for number in STOPS]
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(LIMIT_S)
+        for number, former in zip(STOPS, before, strict=True):
+            signal.signal(number, former)
+
+
+def append_under_fire(register: SqliteRegister, lease_id: str, arrived: list[int]) -> list[int]:
+    """Appends while every stop signal is sent to this process; what of them arrived before the commit."""
+    with register.transaction() as transaction:
+        for number in STOPS:
+            os.kill(os.getpid(), number)
+        transaction.append(Lease(lease_id=lease_id), [requested(lease_id)], at=NOW, actor=ACTOR)
+        return list(arrived)
+
+
 def test_a_stop_signal_arrives_after_the_commit_and_not_in_it(ledger_path: Path) -> None:
     arrived: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: arrived.append(number))
-    try:
-        with sqlite_ledger(ledger_path.parent) as register:
-            with register.transaction() as transaction:
-                transaction.append(Lease(lease_id=LEASE_A), [requested()], at=NOW, actor=ACTOR)
-                os.kill(os.getpid(), signal.SIGTERM)
-                inside = list(arrived)
-            assert (inside, arrived, register.head().position) == ([], [signal.SIGTERM], 1)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    rounds = 200
+
+    def handle(number: int, _: object) -> None:
+        arrived.append(number)
+
+    with stop_handlers(handle), sqlite_ledger(ledger_path.parent) as register:
+        for n in range(rounds):
+            assert append_under_fire(register, f"rl_{n}", arrived) == []
+            assert sorted(arrived) == sorted(STOPS)
+            assert [signal.getsignal(number) for number in STOPS] == [handle] * 3
+            arrived.clear()
+        assert register.head().position == rounds
+
+
+def test_a_stop_signal_whose_handler_raises_loses_neither_the_commit_nor_the_next_signal(ledger_path: Path) -> None:
+    arrived: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        arrived.append(number)
+        raise InterruptedError(number)
+
+    with stop_handlers(handle), sqlite_ledger(ledger_path.parent) as register:
+        for n in range(50):
+            with pytest.raises(InterruptedError):
+                append_under_fire(register, f"rl_{n}", arrived)
+            assert sorted(arrived) == sorted(STOPS)
+            assert [signal.getsignal(number) for number in STOPS] == [handle] * 3
+            assert register.head().position == n + 1
+            arrived.clear()
+
+
+def test_a_stop_signal_in_a_transaction_that_fails_arrives_too(ledger_path: Path) -> None:
+    arrived: list[int] = []
+    with stop_handlers(lambda number, _: arrived.append(number)), sqlite_ledger(ledger_path.parent) as register:
+        with suppress(ZeroDivisionError), register.transaction():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise ZeroDivisionError
+        assert (arrived, register.head().position) == ([signal.SIGTERM], 0)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="counts system calls with strace")

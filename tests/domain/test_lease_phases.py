@@ -27,8 +27,8 @@ FACTS_THAT_STAY = """
 requested: acquire-fenced, claim-moved, credential-rebound, stop-requested
 in-doubt: acquire-fenced, claim-moved, create-in-doubt, create-sent, credential-rebound, stop-requested
 provisioning: acquire-fenced, claim-moved, create-in-doubt, credential-rebound, keep-ended, keep-granted, stop-requested
-ready: acquire-fenced, claim-moved, create-in-doubt, credential-rebound, keep-ended, keep-granted, run-finished, stop-requested, \
-run-started, sync-finished, touched
+ready: acquire-fenced, claim-moved, create-in-doubt, credential-rebound, keep-ended, keep-granted, run-finished, \
+run-started, stop-requested, sync-finished, touched
 rolling-back: acquire-fenced, claim-moved, create-in-doubt, credential-rebound, instance-id-bound, run-finished
 deleting: acquire-fenced, claim-moved, create-in-doubt, credential-rebound, delete-accepted, delete-deferred, \
 delete-requested, deletion-confirmed, run-finished

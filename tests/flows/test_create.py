@@ -69,7 +69,7 @@ def test_an_unreadable_ledger_at_the_intent_loses_neither_the_cause_nor_the_key(
 
 
 def test_a_clock_that_disagrees_with_fals_stops_before_anything_is_made(world: World, program: Program) -> None:
-    """Design, create: the pre-flight compares fal's Date with ours."""
+    """The pre-flight compares fal's Date with ours."""
     world.fault("list", DateSkew(-61))
 
     with pytest.raises(ProviderFailure) as failure:
@@ -166,7 +166,7 @@ def test_a_create_that_is_never_answered_stays_open_with_the_command_to_type(wor
 
 
 def test_the_time_limit_ends_the_replays_without_sleeping_past_it(world: World, program: Program) -> None:
-    """Contract: `--timeout` bounds the acquisition, in doubt is exit 75."""
+    """`--timeout` bounds the acquisition, in doubt is exit 75."""
     world.fault("create", SERVER_ERROR, count=None)
 
     with pytest.raises(InDoubt):
@@ -186,7 +186,7 @@ def test_no_post_outlives_its_limit_its_window_or_its_acquisition(world: World, 
 
 
 def test_a_post_may_not_take_longer_than_the_time_for_leasing(world: World, program: Program) -> None:
-    """CRE-18, contract: `--timeout` bounds it too."""
+    """CRE-18: `--timeout` bounds it too."""
     program.acquire(timeout_ms=5_000)
 
     assert program.provider.timeouts_s == [5.0]
@@ -220,7 +220,7 @@ def test_a_clock_that_was_set_back_allows_no_replay(world: World, program: Progr
 def test_a_process_that_was_suspended_between_its_announcement_and_the_post_sends_nothing(
     world: World, program: Program, slept_s: int
 ) -> None:
-    """Design, create: just before the first byte, deadline and window are looked at again."""
+    """Just before the first byte, deadline and window are looked at again."""
     program.boundaries.on("committed create-sent", lambda: world.clock.suspend(slept_s))
 
     with pytest.raises(CallFailed) as failure:
@@ -234,7 +234,7 @@ def test_a_process_that_was_suspended_between_its_announcement_and_the_post_send
 
 
 def test_a_pre_flight_that_used_up_the_time_sends_nothing(world: World, program: Program) -> None:
-    """Contract: `--timeout` bounds the whole acquisition, the pre-flight included."""
+    """`--timeout` bounds the whole acquisition, the pre-flight included."""
     program.boundaries.on("call list", lambda: world.clock.sleep(30))
 
     with pytest.raises(ProviderFailure) as failure:
@@ -266,7 +266,7 @@ def test_a_request_of_which_no_byte_left_is_no_attempt(world: World, program: Pr
 
 
 def test_an_id_that_was_there_before_is_not_bound(world: World, program: Program) -> None:
-    """Design, create: the answer is recorded, the create is in doubt, and the colleague's box is not touched."""
+    """The answer is recorded, the create is in doubt, and the colleague's box is not touched."""
     stranger = world.emulator.change(lambda state, now: state.add_instance("emulated-team", now))
     world.fault("create", Rewrite(put={"id": stranger}), count=None)
 
@@ -279,7 +279,7 @@ def test_an_id_that_was_there_before_is_not_bound(world: World, program: Program
 
 
 def test_an_id_that_another_lease_holds_is_not_bound(world: World, program: Program) -> None:
-    """Design, create; CRE-26."""
+    """CRE-26."""
     mine = program.acquire()
     world.fault("create", Rewrite(put={"id": mine.instance_id}), count=None)
     world.fault("list", Rewrite(put={"instances": []}))
@@ -379,7 +379,7 @@ def test_a_spooled_box_whose_delete_fails_is_told_with_both_causes(world: World,
 
 
 def test_a_bug_after_the_binding_leaves_no_box(world: World, program: Program) -> None:
-    """Design, roll back: any failure between binding and ready."""
+    """Any failure between binding and ready."""
     program.boundaries.fail("call get", ZeroDivisionError("a bug"))
 
     with pytest.raises(RentrollError) as failure:

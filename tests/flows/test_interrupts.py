@@ -53,7 +53,7 @@ def python(code: str, **options: object) -> "subprocess.Popen[str]":
 def test_the_first_signal_names_the_stop_command_and_then_ends_the_work(
     interrupts: SignalInterrupts, number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Contract: on SIGTERM the stop command is printed first."""
+    """On SIGTERM the stop command is printed first."""
     interrupts.stop_command = "rentroll stop gpu-box"
 
     with pytest.raises(Interrupted) as interrupted:
@@ -104,7 +104,7 @@ def test_a_signal_that_a_bug_overtook_is_raised_at_the_next_shield(interrupts: S
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
-    """Design: also inside a shield; exit 128 and the signal."""
+    """Also inside a shield; exit 128 and the signal."""
     process = python(SHIELDED.format(numbers=[signal.SIGINT.value, signal.SIGTERM.value]), stderr=subprocess.PIPE)
 
     out, err = process.communicate(timeout=LIMIT_S)
@@ -128,7 +128,7 @@ def test_a_terminal_that_is_gone_does_not_stop_the_give_back() -> None:
 
 
 def test_the_delete_leaves_within_two_seconds_of_sigterm(tmp_path: Path) -> None:
-    """Contract, RBK-15: a real process that waits for a box which never becomes ready; exit 143, all given back."""
+    """RBK-15: a real process that waits for a box which never becomes ready; exit 143, all given back."""
     polled, deleted = threading.Event(), threading.Event()
     moments: dict[str, float] = {}
 

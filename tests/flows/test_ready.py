@@ -174,7 +174,7 @@ def test_ssh_that_never_answers_rolls_back_with_its_stage(world: World, program:
 
 
 def test_a_changed_host_key_is_refused_at_once(world: World, program: Program) -> None:
-    """Design, ready: refused, not followed."""
+    """Refused, not followed."""
     program.memory_box.failures = [SshFailure("another host key", stage="host-key")]
 
     with pytest.raises(SshFailure):
@@ -333,7 +333,7 @@ def test_a_rollback_is_not_given_up_at_the_first_failed_read(world: World, progr
 def test_a_signal_during_readiness_sends_the_delete_within_two_seconds(
     world: World, signals: Program, sent: signal.Signals
 ) -> None:
-    """RBK-15, contract: the box goes also with keep, the exit is 128 and the signal, and the state is told."""
+    """RBK-15: the box goes also with keep, the exit is 128 and the signal, and the state is told."""
     signals.memory_box.always = NO_SSH
     world.clock.plan(30, lambda: signal.raise_signal(sent))
 
@@ -381,7 +381,7 @@ def test_a_signal_during_the_key_leaves_nothing(world: World, signals: Program) 
 
 
 def test_a_signal_at_the_very_moment_of_ready_gives_the_box_back(world: World, signals: Program) -> None:
-    """Contract: interrupted means given back, and nobody was handed this box."""
+    """Interrupted means given back, and nobody was handed this box."""
     signals.boundaries.on("committed ready", lambda: signal.raise_signal(signal.SIGINT))
 
     with pytest.raises(Interrupted) as interrupted:

@@ -106,7 +106,7 @@ def test_stop_without_a_key_is_refused_and_changes_nothing(world: World, leased:
 
 
 def test_a_released_lease_is_stopped_again_without_any_call(world: World, leased: Program) -> None:
-    """Contract: stop on a released lease by id."""
+    """Stop on a released lease by id."""
     leased.stop()
     calls = world.calls()
 
@@ -180,7 +180,7 @@ def test_an_accepted_delete_is_not_a_deletion(world: World, leased: Program) -> 
 
 
 def test_the_confirmation_ends_at_its_limit(world: World, leased: Program) -> None:
-    """DEL-01, contract: `--timeout` of stop; the last sleep is not longer than what is left."""
+    """DEL-01: `--timeout` of stop; the last sleep is not longer than what is left."""
     world.fault("delete", Linger(300))
     before_s = world.clock.monotonic_s()
 

@@ -11,6 +11,7 @@ from ledger.domain.errors import Conflict, RentrollError, UsageFailure
 from ledger.flows.book import Book
 from ledger.flows.create import IdNotRecorded
 from ledger.flows.spool import Spool, SpooledId, merge
+from ledger.store.private_files import keep_private_file
 from providers.emulator.faults import DropAfter
 from tests.flows.crash import Crash
 from tests.flows.world import ACQUIRED, LEASE, OTHER, Program, World
@@ -77,7 +78,7 @@ def test_an_id_that_still_cannot_be_appended_stays_in_the_spool(world: World, pr
 
 def test_a_lease_may_wait_with_two_ids(tmp_path: Path) -> None:
     """Rule 3: a second box of one lease does not overwrite the first."""
-    spool = Spool(tmp_path / "spool")
+    spool = Spool(tmp_path / "spool", keep_private_file)
     second = replace(FIRST, instance_id="../inst_2")
 
     paths = {spool.put(FIRST), spool.put(second), spool.put(FIRST)}
@@ -89,7 +90,7 @@ def test_a_lease_may_wait_with_two_ids(tmp_path: Path) -> None:
 
 def test_damaged_and_hostile_files_in_the_spool_are_left_alone(tmp_path: Path, world: World, program: Program) -> None:
     """A name that is no lease id never becomes a stream."""
-    spool = Spool(world.spool_folder)
+    spool = Spool(world.spool_folder, keep_private_file)
     hostile = spool.put(replace(FIRST, lease_id="account"))
     damaged = hostile.with_name("damaged.json")
     damaged.write_text("{")

@@ -161,7 +161,7 @@ def test_stop_during_an_acquire_is_met_by_the_acquirer_and_waited_for(world: Wor
 def test_an_acquirer_that_does_not_answer_in_time_is_a_conflict_and_the_stop_is_recorded(
     world: World, program: Program
 ) -> None:
-    """W-42, contract: else 11."""
+    """W-42: else 11."""
     refused: list[Conflict] = []
 
     def ask() -> None:

@@ -54,7 +54,7 @@ def job(lease: Lease, heard: Heard, *command: str) -> Job:
 
 
 def test_a_run_is_on_record_with_what_it_was_and_how_it_ended(world: World, program: Program) -> None:
-    """Contract: run-started before the command, run-finished with its code, its length and its bytes."""
+    """Run-started before the command, run-finished with its code, its length and its bytes."""
     seen: list[str] = []
 
     def ends(command: RemoteCommand) -> RemoteExit:

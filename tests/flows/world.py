@@ -21,6 +21,7 @@ from ledger.flows.services import Services, Stage
 from ledger.flows.spool import Spool
 from ledger.flows.stop import Stop, stop
 from ledger.store.locks import LeaseLock
+from ledger.store.private_files import keep_private_file
 from ledger.store.sqlite import SqliteRegister, open_sqlite
 from providers.emulator.faults import Effect, Fault
 from providers.emulator.machines import InstanceView, Settings
@@ -96,7 +97,7 @@ class Program:
             locks=self._lock,
             clock=world.clock,
             interrupts=self.interrupts,
-            spool=Spool(world.spool_folder),
+            spool=Spool(world.spool_folder, keep_private_file),
             tell=self.told.append,
             host="host",
             pid=os.getpid(),

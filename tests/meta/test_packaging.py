@@ -35,23 +35,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         shutil.copytree(CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, source / name)
-    tools = folder / "tools"
-    commands: tuple[list[str | Path], ...] = (
-        [sys.executable, "-m", "venv", tools],
-        [tools / "bin" / "python", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder / "dist", source],
+    done = subprocess.run(
+        [sys.executable, "-c", "from setuptools.build_meta import build_wheel; build_wheel('../dist')"],
+        cwd=source,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=BUILD_LIMIT_S,
+        check=False,
     )
-    environment = {"PIP_CERT": os.environ["SSL_CERT_FILE"]} if os.environ.get("SSL_CERT_FILE") else {}
-    for command in commands:
-        done = subprocess.run(
-            command,
-            env=environment | os.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=BUILD_LIMIT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout
     (built,) = (folder / "dist").iterdir()
     with ZipFile(built) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
@@ -93,3 +86,31 @@ def test_no_other_installed_distribution_has_a_top_level_package_of_our_name() -
 
 def test_the_program_says_the_version_of_the_project(project: dict[str, Any]) -> None:
     assert project["project"]["version"] == VERSION
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="runs make")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ""),
+        ({"SSL_CERT_FILE": "/own.pem"}, "/own.pem"),
+        ({"SSL_CERT_FILE": "/own.pem", "PIP_CERT": "/pips.pem"}, "/pips.pem"),
+    ],
+)
+def test_make_tells_pip_of_a_private_authority(tmp_path: Path, given: dict[str, str], expected: str) -> None:
+    shutil.copy(CHECKOUT / "Makefile", tmp_path)
+    for name in (*TOP_LEVEL, "migrations"):
+        (tmp_path / name).mkdir()
+    pip = tmp_path / ".venv" / "tools" / "bin" / "python"
+    pip.parent.mkdir(parents=True)
+    pip.write_text('#!/bin/sh\nprintf %s "$PIP_CERT" > cert\n')
+    pip.chmod(0o700)
+    environment = {name: value for name, value in os.environ.items() if name not in ("SSL_CERT_FILE", "PIP_CERT")}
+    subprocess.run(
+        ["make", "--silent", "PYTHON=true", ".venv/tools/bin/uv"],
+        cwd=tmp_path,
+        env=environment | given,
+        timeout=BUILD_LIMIT_S,
+        check=True,
+    )
+    assert (tmp_path / "cert").read_text() == expected

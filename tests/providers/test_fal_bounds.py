@@ -4,7 +4,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpcore
 import pytest
@@ -24,7 +24,6 @@ from tests.providers.fal_server import (
     instance,
     page,
     reply,
-    running,
     silence,
 )
 
@@ -40,18 +39,6 @@ STALLS = {
     "informational answers": dribble(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "the body byte by byte": dribble(HEAD + b"Content-Length: 100000\r\n\r\n", b" "),
 }
-
-
-@pytest.fixture
-def server() -> Iterator[FalServer]:
-    with running() as running_server:
-        yield running_server
-
-
-@pytest.fixture
-def client(server: FalServer) -> Iterator[FalClient]:
-    with client_of(server) as made:
-        yield made
 
 
 def create(client: FalClient, timeout_s: float = PATIENCE_S) -> CallFailed:

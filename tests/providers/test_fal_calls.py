@@ -1,7 +1,5 @@
 """What leaves for fal, and what is made of its good answers."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from ledger.domain.errors import CredentialsFailure, UsageFailure
@@ -16,23 +14,10 @@ from tests.providers.fal_server import (
     instance,
     page,
     reply,
-    running,
     sent_headers,
 )
 
 REQUEST = CreateRequest(instance_type="gpu_8x_h100_sxm5", ssh_key="ssh-ed25519 AAAA rl", sector="sector_2")
-
-
-@pytest.fixture
-def server() -> Iterator[FalServer]:
-    with running() as running_server:
-        yield running_server
-
-
-@pytest.fixture
-def client(server: FalServer) -> Iterator[FalClient]:
-    with client_of(server) as made:
-        yield made
 
 
 def test_every_call_is_one_documented_request(server: FalServer, client: FalClient) -> None:

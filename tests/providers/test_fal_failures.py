@@ -1,7 +1,7 @@
 """What is made of every answer that is no success, and of every answer that only looks like one."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -22,22 +22,9 @@ from tests.providers.fal_server import (
     instance,
     page,
     reply,
-    running,
 )
 
 REQUEST = CreateRequest(instance_type="gpu_1x_h100_sxm5", ssh_key="ssh-ed25519 AAAA rl")
-
-
-@pytest.fixture
-def server() -> Iterator[FalServer]:
-    with running() as running_server:
-        yield running_server
-
-
-@pytest.fixture
-def client(server: FalServer) -> Iterator[FalClient]:
-    with client_of(server) as made:
-        yield made
 
 
 def failure_of(call: Callable[[], object]) -> CallFailed:

@@ -1,27 +1,15 @@
 """Which redirects are followed, by the rules and over the wire."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from ledger.domain.ports import CallFailed, CreateRequest
 from providers.fal.client import FalClient
 from providers.fal.redirects import Refused, next_url
-from tests.providers.fal_server import FalServer, client_of, instance, page, reply, running
+from tests.providers.fal_server import FalServer, instance, page, reply, running
 
 REQUEST = CreateRequest(instance_type="gpu_1x_h100_sxm5", ssh_key="ssh-ed25519 AAAA rl")
-
-
-@pytest.fixture
-def server() -> Iterator[FalServer]:
-    with running() as running_server:
-        yield running_server
-
-
-@pytest.fixture
-def client(server: FalServer) -> Iterator[FalClient]:
-    with client_of(server) as made:
-        yield made
 
 
 def redirect(status: int, location: str) -> bytes:

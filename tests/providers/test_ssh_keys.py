@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "state" / "keys"
 
 
-@pytest.fixture
+@contextmanager
 def no_space() -> Iterator[None]:
-    """Every write to a file fails, as on a full disk."""
+    """Every write to a file fails, as on a full disk: the test runner's own too, so only around the call under test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def mode(path: Path) -> int:
@@ -114,10 +117,9 @@ def test_an_unusable_private_key_is_refused_left_and_not_quoted(root: Path) -> N
     assert (caught.value.__cause__, "SECRET" in str(caught.value)) == (None, False)
 
 
-@pytest.mark.usefixtures("no_space")
 def test_a_full_disk_is_a_named_failure_and_leaves_nothing(root: Path) -> None:
     """SSH-04: if it cannot be made durable, no key is created."""
-    with pytest.raises(UsageFailure, match="could not be written durably: File too large") as caught:
+    with pytest.raises(UsageFailure, match="could not be written durably: File too large") as caught, no_space():
         LeaseKeys(root).make(LEASE)
     assert (caught.value.lease_id, caught.value.exit_code, (root / LEASE).exists()) == (LEASE, 2, False)
     assert "disk is not full" in (caught.value.hint or "")
