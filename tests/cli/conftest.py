@@ -1,5 +1,6 @@
 """One emulated fal for the session; a ledger, a settings folder and a working folder of its own for each test."""
 
+import logging
 import os
 import shutil
 import signal
@@ -45,7 +46,11 @@ def surroundings(tmp_path: Path, served: Emulator, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(folders["work"])
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    logs = logging.getLogger()
+    log_handlers, log_level = list(logs.handlers), logs.level
     yield
+    logs.handlers[:] = log_handlers
+    logs.setLevel(log_level)
     for number, handler in handlers.items():
         signal.signal(number, handler)
     served.change(_clear)
