@@ -147,7 +147,7 @@ ERRORS: tuple[type[RentrollError], ...] = (
 class Interrupted(BaseException):
     """A terminal stop signal, raised where the work can be left; not an error of ours.
 
-    `signal_number` is SIGINT or SIGTERM; the process ends with 128 plus it, after giving back.
+    `signal_number` is SIGINT, SIGTERM or SIGHUP; the process ends with 128 plus it, after giving back.
     `left` says what state that left.
     """
 

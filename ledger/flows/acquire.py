@@ -137,4 +137,4 @@ def _in_words(services: Services, wanted: Wanted) -> str:
     """What is about to be leased, for the line before the create (scenario REL-15)."""
     sector = f" in {wanted.sector}" if wanted.sector else ""
     keep = ", kept" if wanted.keep else ""
-    return f"{wanted.instance_type}{sector} from {services.provider.name}{keep}, {wanted.lease_id}"
+    return f"{wanted.instance_type}{sector} from {services.provider.name}{keep}"
