@@ -35,7 +35,7 @@ def test_run_works_against_another_fal_and_a_stock_openssh_server(fal: Independe
             "RENTROLL_FAL_KEY": KEY,
             "RENTROLL_FAL_SSH_PORT": str(sshd.port),
             "RENTROLL_FAL_USER": getpass.getuser(),
-            "RENTROLL_FAL_WORK_ROOT": str(tmp_path / "work"),
+            "RENTROLL_FAL_WORK_ROOT": str(tmp_path / "jobs"),
             "RENTROLL_FAL_POLL_INTERVAL": "0.05",
         }
 
@@ -51,7 +51,7 @@ def test_run_works_against_another_fal_and_a_stock_openssh_server(fal: Independe
 
     (lease,) = listed
     assert (ran.returncode, ran.stdout) == (7, "out\n")
-    assert f"err\n{tmp_path}/work/{lease['lease_id']}\n" in ran.stderr
+    assert f"err\n{tmp_path}/jobs/{lease['lease_id']}\n" in ran.stderr
     assert [event["type"] for event in events] == [
         "create-requested",
         "create-sent",

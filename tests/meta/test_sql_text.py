@@ -75,8 +75,8 @@ def explained(statement: str, parameters: tuple[object, ...]) -> list[str]:
 
 
 def imported_by(module: str) -> set[str]:
-    """What a new process has loaded after importing one module."""
-    code = f"import {module}, sys; print(*sys.modules)"
+    """What importing one module loads in a new process; what its start-up has loaded (an editable install) is not it."""
+    code = f"import sys; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return set(done.stdout.split())
 
