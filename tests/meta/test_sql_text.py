@@ -75,7 +75,7 @@ def explained(statement: str, parameters: tuple[object, ...]) -> list[str]:
 
 
 def imported_by(module: str) -> set[str]:
-    """What importing one module loads in a new process; what its start-up has loaded (an editable install) is not it."""
+    """What importing one module loads in a new process, beside what its own start-up has loaded."""
     code = f"import sys; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return set(done.stdout.split())
