@@ -17,5 +17,5 @@ if handed_over is not None:
     run(handed_over)
 else:
     url = context.get_x_argument(as_dictionary=True)["url"]
-    with sa.create_engine(url).begin() as opened:
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as opened:
         run(opened)

@@ -1,7 +1,6 @@
 """Brings a ledger to this program's schema with Alembic; the only place that imports it, and SQLAlchemy with it."""
 
 import importlib.util
-import sqlite3
 from pathlib import Path
 
 from ledger.store.sqlite_connect import connect_unchecked
@@ -24,12 +23,11 @@ def upgrade(path: Path) -> None:
     from alembic import command
     from alembic.config import Config
 
-    def connection() -> sqlite3.Connection:
-        return connect_unchecked(str(path))
-
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    engine = sa.create_engine("sqlite://", creator=connection, poolclass=sa.NullPool)
+    # Ours to close: a BEGIN that fails leaves it open in the engine's hands.
+    connection = connect_unchecked(str(path))
+    engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=sa.StaticPool)
 
     @sa.event.listens_for(engine, "begin")
     def _begin(opened: sa.Connection) -> None:
@@ -42,3 +40,5 @@ def upgrade(path: Path) -> None:
             command.upgrade(config, "head")
     except sa.exc.DBAPIError as error:
         raise error.orig or error from None
+    finally:
+        connection.close()

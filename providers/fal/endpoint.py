@@ -93,7 +93,9 @@ def _host(parts: SplitResult) -> tuple[str, bool]:
     except ValueError:
         address = None
     if address is not None and "%" not in host:
-        return (f"[{address}]" if address.version == 6 else str(address)), address.is_loopback  # noqa: PLR2004
+        # An IPv4 address inside an IPv6 one counts as loopback for some versions of Python only: for us it never does.
+        is_loopback = address.is_loopback and getattr(address, "ipv4_mapped", None) is None
+        return (f"[{address}]" if address.version == 6 else str(address)), is_loopback  # noqa: PLR2004
     if not _HOST_NAME.fullmatch(host):
         raise _refusal("must name a host")
     return host, host == "localhost"
