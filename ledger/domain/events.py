@@ -279,6 +279,7 @@ class DeleteRequested(Event, frozen=True, kw_only=True):
     """DELETE number `attempt` (from 1) of this id is about to be sent.
 
     `reason` is stop, expired, run-finished or rollback; `shown` says that a read has shown the box.
+    Where a look just before finds a box gone that was shown once, its absence is confirmed and no DELETE is sent.
     """
 
     TYPE = "delete-requested"
