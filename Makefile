@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 UV := .venv/tools/bin/uv
 UV_VERSION := 0.13.9
 
-.PHONY: help demo test lint format bench sql docs clean
+.PHONY: help demo test test-all simulate lint format bench sql docs clean
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -32,6 +32,14 @@ demo: .venv/app/.made  ## lease, work, give back: the whole story on the built-i
 test: .venv/dev/.made  ## the tests
 	.venv/dev/bin/python -m pytest
 
+test-all: .venv/dev/.made  ## the tests, with every pair of deaths of every flow: minutes
+	.venv/dev/bin/python -m pytest -m ""
+
+SEEDS := 100000
+FROM := 0
+simulate: .venv/dev/.made  ## seeded runs of a hostile world; SEEDS=how many, FROM=the first
+	.venv/dev/bin/python -m tests.simulation --seeds $(SEEDS) --from $(FROM)
+
 lint: .venv/dev/.made  ## ruff, mypy, import-linter, deptry
 	.venv/dev/bin/ruff check .
 	.venv/dev/bin/ruff format --check .
@@ -52,6 +60,7 @@ sql: .venv/dev/.made  ## compiles the statements of the hot path to text
 docs: .venv/dev/.made  ## rewrites the generated parts of the documents
 	.venv/dev/bin/python -m ledger.domain.diagram docs/lifecycle.md
 	.venv/dev/bin/python -m cli.reference docs/commands.md
+	.venv/dev/bin/python -m tests.behaviours.page docs/behaviours.md
 
 clean:  ## removes what make made
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cli.interrupts import SignalInterrupts
     from cli.no_ledger import NoLedger
+    from ledger.domain.claim import Claim
     from ledger.domain.ports import LeaseLock, Provider
     from ledger.domain.register import Reader, Register
     from ledger.flows.book import Book
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 KEY_VARIABLES = ("RENTROLL_FAL_KEY", "FAL_KEY")
+OLD_KEY_VARIABLE = "RENTROLL_FAL_KEY_OLD"
 
 
 class GlobalOptions(NamedTuple):
@@ -56,6 +58,13 @@ class App:
         while self._opened:
             self._opened.pop()()
 
+    def anew(self) -> "App":
+        """The same command line with nothing opened or read yet, for a process that lives long; our signals are its."""
+        other = App(self.options)
+        other.purpose, other._flags = self.purpose, dict(self._flags)
+        other.interrupts = self.interrupts
+        return other
+
     def now(self) -> datetime:
         """The time."""
         return datetime.now(UTC)  # noqa: TID251 - the one clock of the program
@@ -64,11 +73,15 @@ class App:
         """Eighty random bits and more, as text."""
         return os.urandom(16).hex()
 
-    def new_run_id(self) -> str:
-        """A name for one run: 80 random bits and more."""
+    def new_lease_id(self) -> str:
+        """A lease id that nobody has: 80 random bits and more."""
         from ledger.domain.names import lease_id
 
-        return lease_id(os.urandom).replace("rl_", "run_", 1)
+        return lease_id(os.urandom)
+
+    def new_run_id(self) -> str:
+        """A name for one run."""
+        return self.new_lease_id().replace("rl_", "run_", 1)
 
     def use_flags(self, **flags: str | None) -> None:
         """Puts a command's own flags above every other setting: `fal_api_url` stands for `fal.api_url`."""
@@ -133,6 +146,29 @@ class App:
             return self._no_ledger
         return reader
 
+    def open_claims(self) -> "list[Claim]":
+        """The open leases as they are now, over a connection that is open already if there is one."""
+        if "register" in self.__dict__:
+            return self.register.claims()
+        from ledger.store.sqlite_read import open_sqlite_reader
+
+        reader = open_sqlite_reader(self.ledger_path)
+        if reader is None:
+            return []
+        with reader:
+            return reader.claims()
+
+    def salt(self) -> bytes:
+        """The ledger's own salt, also where it can only be read. A ledger that is missing is made."""
+        if "register" not in self.__dict__:
+            from ledger.store.sqlite_read import open_sqlite_reader
+
+            reader = open_sqlite_reader(self.ledger_path)
+            if reader is not None:
+                with reader:
+                    return reader.salt()
+        return self.register.salt()
+
     @cached_property
     def _no_ledger(self) -> "NoLedger":
         """What is read where there is no ledger yet; a path that somebody gave may be mistyped, so it is told once."""
@@ -163,6 +199,13 @@ class App:
         except (KeyError, OSError):
             user = f"uid{os.getuid()}"
         return f"{user}@{os.uname().nodename}"
+
+    @cached_property
+    def host(self) -> str:
+        """This machine's name, as it stands in the ledger."""
+        import socket
+
+        return socket.gethostname()
 
     @cached_property
     def book(self) -> "Book":
@@ -200,12 +243,16 @@ class App:
         """The API key of the environment; a blank one counts as missing."""
         return next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), None)
 
-    def provider(self, name: str | None = None) -> "FalClient":
-        """The provider under the environment's key. Raises `CredentialsFailure` without one."""
+    def old_api_key(self) -> str | None:
+        """The key that `rotate` replaces; a blank one counts as missing."""
+        return os.environ.get(OLD_KEY_VARIABLE, "").strip() or None
+
+    def provider(self, name: str | None = None, *, key: str | None = None) -> "FalClient":
+        """The provider under the environment's key, or another one. Raises `CredentialsFailure` without any."""
         from providers.registry import open_provider
 
         url = self.settings["fal.api_url"]
-        key = self.api_key()
+        key = key or self.api_key()
         if key is None:
             from providers.absent import missing_key
 
@@ -221,7 +268,6 @@ class App:
         self, tell: "Callable[[Stage], None]", provider_name: str | None = None, *, key_required: bool = True
     ) -> "Services":
         """Everything that a flow works with. Without `key_required` a missing key shows only where it is needed."""
-        import socket
         from pathlib import Path
 
         from cli.clock import SystemClock
@@ -254,8 +300,9 @@ class App:
             clock=SystemClock(self.random_token()),
             interrupts=self.interrupts,
             spool=Spool(Path(self.spool_folder), keep_private_file),
+            new_lease_id=self.new_lease_id,
             tell=tell,
-            host=socket.gethostname(),
+            host=self.host,
             pid=os.getpid(),
             poll_interval_s=self.poll_interval_s,
         )
@@ -275,17 +322,29 @@ class App:
 
         return LeaseLock(Path(self.locks_folder), lease_id, purpose=self.purpose)
 
+    def client_lock(self, lease_id: str) -> "LeaseLock":
+        """What a `run` holds for as long as the lease that it made for itself has somebody who wants it."""
+        from pathlib import Path
+
+        from ledger.store.locks import LeaseLock
+
+        return LeaseLock(Path(self.locks_folder), lease_id, purpose=self.purpose, of_client=True)
+
     @property
     def locks_folder(self) -> str:
         """Where the leases' locks are: beside the ledger, so that every user of the ledger shares them."""
         return f"{self.ledger_path}.locks"
 
     def stop_command(self, slug: str) -> str:
-        """What a person types to give a lease back, with the flags that this command line needed (CFG-17)."""
+        """What a person types to give a lease back."""
+        return self.command_line("stop", slug)
+
+    def command_line(self, *command: str) -> str:
+        """What a person types next, with the flags that this command line needed (CFG-17)."""
         import shlex
 
         ledger, url = self.options.ledger, self.settings["fal.api_url"]
-        words = ["rentroll", *(["--ledger", _without_password(ledger)] if ledger is not None else []), "stop", slug]
+        words = ["rentroll", *(["--ledger", _without_password(ledger)] if ledger is not None else []), *command]
         if url.source == "flag":
             words += ["--api-url", _without_password(url.value)]
         return shlex.join(words)

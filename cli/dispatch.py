@@ -14,6 +14,8 @@ from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SIGINT = 2
 """As everywhere; the module that names it is not needed to list."""
+UNWARNED = (None, "completion", "emulator", "demo", "list", "status")
+"""Commands that do not end with what is overdue: about no ledger of the caller's, or they show it themselves."""
 VALUED_OPTIONS = ("--ledger", "--config", "--log-format")
 
 
@@ -26,9 +28,14 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
         except BrokenPipeError:
             raise _ReaderGone from None
+        except RentrollError:
+            _warn(ctx)
+            raise
+        _warn(ctx)
+        return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -70,6 +77,14 @@ def root(
         GlobalOptions(ledger=ledger, config=config, verbosity=verbose, log_format=log_format, color=not no_color)
     )
     ctx.call_on_close(ctx.obj.close)
+
+
+def _warn(ctx: click.Context) -> None:
+    """Ends a command with what is overdue: before its failure is told, which is to be the last line."""
+    if ctx.invoked_subcommand not in UNWARNED:
+        from cli.overdue import warn
+
+        warn(ctx.obj)
 
 
 def dispatch(words: list[str]) -> int:

@@ -13,14 +13,19 @@ RUN_FAILED = 125
 
 def error_object(failure: RentrollError) -> dict[str, Any]:
     """The error object of the command-line contract; optional fields are left out, not null."""
-    error: dict[str, Any] = {"code": failure.code, "exit_code": failure.exit_code, "message": failure.message}
-    optional = {
-        "hint": failure.hint,
-        "next": failure.next_step,
-        "lease_id": failure.lease_id,
-        "retry_after_seconds": failure.retry_after_s,
-    }
-    error |= {name: value for name, value in optional.items() if value is not None}
+    return _error_object(
+        code=failure.code,
+        exit_code=failure.exit_code,
+        message=failure.message,
+        hint=failure.hint,
+        next=failure.next_step,
+        lease_id=failure.lease_id,
+        retry_after_seconds=failure.retry_after_s,
+    )
+
+
+def _error_object(**fields: Any) -> dict[str, Any]:
+    error = {name: value for name, value in fields.items() if value is not None}
     # Before JSON escapes it: an escaped key would not be found any more.
     safe = {name: without_keys(value) if isinstance(value, str) else value for name, value in error.items()}
     return {"schema": "rentroll.error/1", "error": safe}
@@ -53,17 +58,20 @@ def without_keys(text: str) -> str:
 
 def report_interrupt(interrupted: Interrupted, *, as_json: bool) -> int:
     """Tells what an interrupt left; gives 128 plus the signal."""
-    code = 128 + interrupted.signal_number
     if as_json:
-        stopped = RentrollError("interrupted", hint=interrupted.left, lease_id=interrupted.lease_id)
-        told = error_object(stopped)
-        told["error"]["exit_code"] = code
+        told = _error_object(
+            code=interrupted.code,
+            exit_code=interrupted.exit_code,
+            message="interrupted",
+            hint=interrupted.left,
+            lease_id=interrupted.lease_id,
+        )
         _print(told)
     if interrupted.left:
         from cli.render import note
 
         note(f"interrupted: {without_keys(interrupted.left)}")
-    return code
+    return interrupted.exit_code
 
 
 def _print(told: dict[str, Any]) -> None:

@@ -3,12 +3,12 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from ledger.domain.errors import Interrupted, RentrollError
 
-EXIT_BASE = 128
 STDERR = 2
 
 
@@ -16,10 +16,13 @@ class SignalInterrupts:
     """Turns the first stop signal into `Interrupted` where the work stands, or when its shield ends.
 
     `stop_command` is what a person types if this process does not finish; it is printed before anything else.
+    `asked_at_s` is when the first signal came, by `monotonic_s`; None while there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self.stop_command: str | None = None
+        self.asked_at_s: float | None = None
+        self._monotonic_s = monotonic_s
         self._shields = 0
         self._received: int | None = None
         self._pending = False
@@ -30,6 +33,11 @@ class SignalInterrupts:
             signal.signal(number, self._handle)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it stays ignored
             signal.signal(signal.SIGHUP, self._handle)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a stop signal has come."""
+        return self._received is not None
 
     @contextlib.contextmanager
     def shielded(self) -> Iterator[None]:
@@ -60,8 +68,8 @@ class SignalInterrupts:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:
             self._say("left at once: the ledger knows what is open")
-            os._exit(EXIT_BASE + number)
-        self._received = number
+            os._exit(Interrupted(number).exit_code)
+        self._received, self.asked_at_s = number, self._monotonic_s()
         self._say("giving back (once more to leave at once)" if self.stop_command else "stopping")
         if self._shields:
             self._pending = True

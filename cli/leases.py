@@ -7,6 +7,11 @@ from ledger.domain.errors import NotFound, UsageFailure
 if TYPE_CHECKING:
     from cli.app import App
     from ledger.domain.claim import Claim
+    from ledger.domain.errors import RentrollError
+
+OURS = "rentroll "
+TAKE_OUR_FLAGS = ("cleanup", "recover", "rotate", "stop")
+"""The commands that failures recommend and that ask the provider: they need its URL as well."""
 
 
 def find(app: "App", name: str) -> "Claim":
@@ -42,3 +47,14 @@ def open_here(app: "App") -> "list[Claim]":
     label = repository.origin or repository.path
     with app.reader() as reader:
         return [claim for claim in reader.claims() if claim.repository == label]
+
+
+def with_our_flags(app: "App", failure: "RentrollError") -> None:
+    """Gives the command that a failure recommends the flags that it needs here."""
+    step = failure.next_step
+    if step is not None and step.startswith(OURS):
+        import shlex
+
+        words = shlex.split(step.removeprefix(OURS))
+        if words[0] in TAKE_OUR_FLAGS:
+            failure.next_step = app.command_line(*words)

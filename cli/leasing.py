@@ -1,12 +1,12 @@
 """From flags and settings to one acquisition: what `warmup` and `run` share."""
 
-import os
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from cli.leases import with_our_flags
 from cli.progress import Progress
 from cli.render import note
 from cli.repository import here
@@ -23,7 +23,10 @@ from providers import registry
 
 if TYPE_CHECKING:
     from cli.app import App
+    from ledger.domain.ports import LeaseLock
 
+RUN = "run"
+"""The purpose of a lease that ends with the run that made it."""
 TOO_MANY_REQUESTS = 429
 RETRY_S = 15
 
@@ -70,7 +73,7 @@ def wanted(app: "App", ask: Ask, *, purpose: str) -> Wanted:
     )
     settings = app.valid_settings
     instance_type = registry.require_type(settings["fal.instance_type"].value)
-    lease_id = names.lease_id(os.urandom)
+    lease_id = app.new_lease_id()
     slug = names.normalise_slug(ask.slug) if ask.slug is not None else names.generated_slug(lease_id)
     return Wanted(
         lease_id=lease_id,
@@ -101,12 +104,40 @@ def rate_of(app: "App", instance_type: str) -> e.Rate | None:
 
 
 class Leasing:
-    """One wish for a box. The lease that it comes to is known before anything is made, so that it can be undone."""
+    """One wish for a box. The lease that it comes to is known before anything is made, so that it can be undone.
+
+    A lease for the purpose `run` ends with its client: others see that it lives by a lock, from before anything is
+    made until `leave`, or until the process ends however it ends.
+    """
 
     def __init__(self, app: "App", ask: Ask, *, purpose: str) -> None:
         self.want = wanted(app, ask, purpose=purpose)
         self._app = app
         self._ask = ask
+        self._client: LeaseLock | None = None
+
+    def leave(self) -> None:
+        """Nobody here wants the lease any more: it is given back, or it is somebody's whom a policy named."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.release()
+
+    def hand_over(self, lease: Lease, reason: str) -> None:
+        """Appends that a ready lease ends with no run any more, and why; from then on it is a person's."""
+        if lease.purpose != RUN:
+            return
+        fact = e.ClaimMoved(repository=lease.repository, host=self._app.host, reason=reason)
+        try:
+            self._app.book.record(lease.lease_id, fact)
+        except RentrollError as failure:
+            note(f"{lease.slug}: that it stays could not be recorded, so `recover` gives it back: {failure.message}")
+
+    def _attend(self) -> None:
+        self.leave()
+        if self.want.purpose == RUN:
+            client = self._app.client_lock(self.want.lease_id)
+            client.acquire(timeout_s=0)
+            self._client = client
 
     def acquire(self) -> Lease:
         """Acquires with progress; under `--wait`, tries again as a new lease while fal asks to come back later."""
@@ -117,6 +148,7 @@ class Leasing:
         with Progress(app, rate_per_hour=rate) as progress:
             services = app.services(progress.tell, ask.provider)
             while True:
+                self._attend()
                 try:
                     return acquire(services, self.want)
                 except RentrollError as failure:
@@ -130,20 +162,13 @@ class Leasing:
                     services.clock.sleep(pause_s)
                     self.want = wanted(app, ask, purpose=self.want.purpose)
 
-    def undo(self, late: Interrupted) -> None:
-        """Gives a box back that became ready before the interrupt, but that nobody was told of."""
-        if late.left is not None:
+    def undo(self, late: Interrupted | RentrollError) -> None:
+        """Gives a box back that became ready but that nobody was told of; raises `late` with what that has left."""
+        if isinstance(late, Interrupted) and late.left is not None:
             return  # it came while the box was made: the acquisition itself has undone what there was
         with Progress(self._app) as progress:
             services = self._app.services(progress.tell, self._ask.provider)
             give_back(services, self.want.lease_id, late, keep=self.want.keep, acquirer=self.want.acquirer)
-
-
-def with_our_flags(app: "App", failure: RentrollError) -> None:
-    """Gives the stop command that a failure recommends the flags that it needs here."""
-    step, plain = failure.next_step, "rentroll stop "
-    if step is not None and step.startswith(plain):
-        failure.next_step = app.stop_command(step.removeprefix(plain))
 
 
 def _sector(app: "App", ask: Ask, instance_type: str) -> str | None:

@@ -27,5 +27,11 @@ class NoLedger:
     def find(self, name: str) -> "list[Claim]":
         return []
 
+    def released_since(self, moment: str) -> "list[Claim]":
+        return []
+
+    def suspects(self, since: str) -> "list[Claim]":
+        return []
+
     def rows(self, stream: str | None = None, *, after: int = 0, types: Iterable[str] = ()) -> Iterator[Row]:
         return iter(())

@@ -11,7 +11,7 @@ import click
 
 from cli.commands import COMMANDS, LATER
 from cli.dispatch import root
-from ledger.domain.errors import ERRORS, RentrollError
+from ledger.domain.errors import ERRORS, Interrupted, RentrollError
 
 TITLE = """# Commands
 
@@ -60,10 +60,15 @@ def _exit_codes() -> Iterator[str]:
     yield "| code | name | what it is | what helps |\n|---|---|---|---|"
     yield "| 0 | ok | | |"
     for error in ERRORS:
-        doc = "A bug of ours." if error is RentrollError else error.__doc__ or ""
-        what = " ".join(doc.split("\n\n", maxsplit=1)[0].split())
-        yield f"| {error.exit_code} | {error.code} | {_escaped(what)} | {_escaped(error.remedy)} |"
+        yield _exit_row((error.exit_code,), error)
+    yield _exit_row(Interrupted.exit_codes, Interrupted)
     yield ""
+
+
+def _exit_row(codes: tuple[int, ...], error: type[RentrollError | Interrupted]) -> str:
+    doc = "A bug of ours." if error is RentrollError else error.__doc__ or ""
+    what = " ".join(doc.split("\n\n", maxsplit=1)[0].split())
+    return f"| {', '.join(map(str, codes))} | {error.code} | {_escaped(what)} | {_escaped(error.remedy)} |"
 
 
 def main(path: Path) -> None:

@@ -35,7 +35,7 @@ def refreshed(app: "App", claims: Sequence[Claim]) -> list[Claim]:
     except RentrollError as failure:
         note(f"the provider could not be asked: {failure.message}")
         return [claim._replace(provider_status=UNAVAILABLE) if claim.instance_id else claim for claim in claims]
-    binding = credential_binding(app.register.salt(), app.api_key() or "")
+    binding = credential_binding(app.salt(), app.api_key() or "")
     shown = []
     for claim in claims:
         if claim.instance_id is None:

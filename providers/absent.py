@@ -25,16 +25,16 @@ class AbsentProvider:
     def create(self, request: CreateRequest, *, idempotency_key: str, timeout_s: float) -> Instance:
         return self._refuse()
 
-    def get(self, instance_id: str) -> Instance:
+    def get(self, instance_id: str, *, timeout_s: float | None = None) -> Instance:
         return self._refuse()
 
-    def inventory(self) -> Inventory:
+    def inventory(self, *, timeout_s: float | None = None) -> Inventory:
         return self._refuse()
 
-    def delete(self, instance_id: str) -> None:
+    def delete(self, instance_id: str, *, timeout_s: float | None = None) -> None:
         self._refuse()
 
-    def account(self) -> Account:
+    def account(self, *, timeout_s: float | None = None) -> Account:
         return self._refuse()
 
     def _refuse(self) -> NoReturn:

@@ -19,20 +19,24 @@ COMMANDS: dict[str, Entry] = {
     "status": Entry("status", "Show one lease, from the ledger alone.", only_reads=True),
     "touch": Entry("touch", "Renew a lease's idle time, or change its limits."),
     "stop": Entry("stop", "Delete the box, confirm that it is gone, release the lease."),
-    "cleanup": Entry("cleanup", "Show what has expired or was left unfinished."),
+    "recover": Entry("recover", "Finish what a crash or a fault left open."),
+    "cleanup": Entry("cleanup", "Recover, and delete what has expired."),
+    "watch": Entry("watch", "Clean up every interval, until stopped."),
+    "audit": Entry("audit", "Compare what the account has with what the ledger says."),
     "events": Entry("events", "Show the log.", only_reads=True),
     "verify": Entry("verify", "Check the hash chain and the claims against the log."),
+    "rotate": Entry("rotate", "Bind the leases of the old API key to the new one."),
     "doctor": Entry("doctor", "Check the set-up, without changing anything."),
     "providers": Entry("providers", "Show the providers and what they can do.", only_reads=True),
     "types": Entry("types", "Show the instance types and their rates."),
     "config": Entry("config", "Show the effective settings and where each came from."),
     "emulator": Entry("emulator", "Serve the offline fal."),
     "demo": Entry("demo", "The whole story in one command, offline."),
+    "live-smoke": Entry("live_smoke", "Prove a whole lease against the real fal; off unless allowed."),
     "completion": Entry("completion", "Print a shell's completion script.", only_reads=True),
 }
 
 LATER = (
-    "audit", "cost", "cp", "explain", "forward", "ledger", "live-smoke", "reconcile", "recover", "report", "rotate",
-    "runs", "sync", "watch",
+    "cost", "cp", "explain", "forward", "ledger", "reconcile", "report", "runs", "sync",
 )  # fmt: skip
 """Commands of the contract that a later release brings: refused, never ignored."""

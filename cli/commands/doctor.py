@@ -4,9 +4,11 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from msgspec import Struct, to_builtins
@@ -14,14 +16,30 @@ from msgspec import Struct, to_builtins
 from cli.app import App
 from cli.options import as_json, endpoint
 from cli.render import WIDTH, emit, say
+from cli.watched import watched
+from ledger.domain.claim import attention, moment, short_time
 from ledger.domain.errors import IntegrityFailure, RentrollError, UsageFailure
 
 CLOCK_SKEW_MAX_S = 60
 INDENT = " " * 6
+OTHERS = 0o077
+"""What a file of ours grants to other users: nothing."""
+NAMED = 3
+"""So many leases are named; the others are counted."""
+
+
+class Noted(NamedTuple):
+    """What was found, and what is still to be done about it although nothing is broken."""
+
+    detail: str
+    hint: str
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. `exit_code` is what the command ends with if this is the first that is not ok."""
+    """One thing that was looked at. `exit_code` is what the command ends with if this is the first that is not ok.
+
+    One that is ok with a hint is a warning.
+    """
 
     name: str
     ok: bool
@@ -37,12 +55,15 @@ class Check(Struct, frozen=True, kw_only=True):
 def command(app: App, api_url: str | None, as_json: bool) -> int:
     """Check the set-up, without changing anything."""
     app.use_flags(fal_api_url=api_url)
-    steps: list[tuple[str, Callable[[], str]]] = [
+    steps: list[tuple[str, Callable[[], str | Noted]]] = [
         ("python", platform.python_version),
         ("settings", lambda: _settings(app)),
         ("state", lambda: _state(app)),
         ("ledger", lambda: _ledger(app)),
+        ("clock", lambda: _clock(app)),
         ("spool", lambda: _spool(app)),
+        ("leases", lambda: _leases(app)),
+        ("watch", lambda: _watch(app)),
         ("ssh", _ssh),
         ("credentials", lambda: _credentials(app)),
         ("provider", lambda: _provider(app)),
@@ -53,18 +74,29 @@ def command(app: App, api_url: str | None, as_json: bool) -> int:
         emit("doctor", {"ok": code == 0, "checks": to_builtins(checks), "mutated": False})
         return code
     for check in checks:
-        line = f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12}{check.detail}"
-        for row in textwrap.wrap(line, WIDTH, subsequent_indent=INDENT, break_long_words=False):
-            say(row)
+        _say(f"{_mark(check)}  {check.name:<12}{check.detail}")
         if check.hint:
-            say(f"{INDENT}hint: {check.hint}")
+            _say(f"{INDENT}hint: {check.hint}")
     say("nothing was changed; whether a box boots was not tried")
     return code
 
 
-def _check(name: str, step: Callable[[], str]) -> Check:
+def _mark(check: Check) -> str:
+    if not check.ok:
+        return "FAIL"
+    return "warn" if check.hint else "ok  "
+
+
+def _say(line: str) -> None:
+    for row in textwrap.wrap(line, WIDTH, subsequent_indent=INDENT, break_long_words=False):
+        say(row)
+
+
+def _check(name: str, step: Callable[[], str | Noted]) -> Check:
     try:
-        return Check(name=name, ok=True, detail=step())
+        found = step()
+        detail, hint = found if isinstance(found, Noted) else (found, None)
+        return Check(name=name, ok=True, detail=detail, hint=hint)
     except RentrollError as failure:
         return Check(name=name, ok=False, detail=failure.message, hint=failure.hint, exit_code=failure.exit_code)
     except OSError as failure:  # a folder that is closed to us, say: the other checks are still worth their answer
@@ -84,9 +116,57 @@ def _state(app: App) -> str:
     return f"{folder}{'' if folder.exists() else ' (made at the first lease)'}"
 
 
-def _ledger(app: App) -> str:
+def _ledger(app: App) -> str | Noted:
     with app.reader() as reader:
-        return f"{app.ledger_path}: {reader.head().position} events, {len(reader.claims())} open leases"
+        found = f"{app.ledger_path}: {reader.head().position} events, {len(reader.claims())} open leases"
+    file = Path(app.ledger_path)
+    if file.exists() and stat.S_IMODE(file.stat().st_mode) & OTHERS:
+        return Noted(f"{found}; other users may read it", f"chmod 600 {file}")
+    return found
+
+
+def _clock(app: App) -> str:
+    """A clock behind the newest event is not believed: nothing expires by it, and nothing is sent again."""
+    with app.reader() as reader:
+        newest = reader.head().recorded_at
+    if newest is None or moment(newest) <= app.now():
+        return "not behind the ledger"
+    raise UsageFailure(
+        f"this machine's clock is behind the newest event of the ledger ({short_time(newest)})",
+        hint="set the clock; until then nothing that depends on time is done",
+    )
+
+
+def _leases(app: App) -> str | Noted:
+    """What of the open leases needs a person, and what this key does not reach (W-38)."""
+    from cli.around import elsewhere
+
+    now = app.now()
+    with app.reader() as reader:
+        claims = reader.claims()
+    wanting = [claim.slug for claim in claims if attention(claim, now) is not None]
+    others = [claim.slug for claim in elsewhere(app, claims) or []]
+    found = f"{len(claims)} open, {len(wanting)} in need of attention"
+    if others:
+        found += f", {len(others)} of another endpoint or key ({_named(others)})"
+    if wanting:
+        return Noted(found, f"`rentroll list` says what is wrong with {_named(wanting)}; `rentroll cleanup` acts")
+    if others:
+        return Noted(found, "`rentroll rotate` takes leases of another key over; --api-url reaches another endpoint")
+    return found
+
+
+def _named(slugs: Sequence[str]) -> str:
+    more = f" and {len(slugs) - NAMED} more" if len(slugs) > NAMED else ""
+    return f"{', '.join(slugs[:NAMED])}{more}"
+
+
+def _watch(app: App) -> str | Noted:
+    """Whether somebody enforces the ends of leases, and when it last ran."""
+    found = watched(app, app.now())
+    if found.is_so:
+        return found.sentence
+    return Noted(found.sentence, "no lease ends by itself: put `rentroll watch` under systemd or cron")
 
 
 def _spool(app: App) -> str:

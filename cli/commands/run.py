@@ -15,10 +15,12 @@ import click
 from cli.app import App
 from cli.failures import RUN_FAILED
 from cli.leases import find, open_here
-from cli.leasing import Leasing, ask_of
+from cli.leasing import RUN, Leasing, ask_of
 from cli.options import as_json, endpoint, lease_limits
 from cli.progress import Progress
 from cli.render import emit, note
+from cli.staying import AFTERWARDS, POLICIES, Policy
+from cli.watched import watched, who_stops
 from ledger.domain import names
 from ledger.domain.claim import lease_object
 from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
@@ -38,15 +40,6 @@ ONLY_NEW = (
 )  # fmt: skip
 """Flags that say what to lease: a lease that exists is as it is."""
 SIGNALS = 128
-POLICIES = ("success", "failure", "always", "never")
-AFTERWARDS = {
-    None: "it stays",
-    "never": "it stays",
-    "always": "it is given back afterwards",
-    "success": "it is given back if the command succeeds",
-    "failure": "it is given back if the command fails",
-}
-"""What becomes of a lease that a run did not make, by the policy of --stop-after."""
 
 
 @click.command(name="run")
@@ -103,6 +96,7 @@ class _Run:
         self._app = app
         self._remote = remote
         self._flags = flags
+        self._policy = Policy(*(flags[name] for name in Policy._fields))
         self.run_id = app.new_run_id()
         self.phases: dict[str, float] = {}
         self._leasing: Leasing | None = None
@@ -126,6 +120,8 @@ class _Run:
             self._give_back(failed=True, first=late)  # it came in the instant before the give-back was shielded
             raise
         finally:
+            if self._leasing is not None:
+                self._leasing.leave()
             self._write_timing()
         if unreleased is not None and code == 0:
             raise unreleased
@@ -149,8 +145,13 @@ class _Run:
         if claim is not None:
             self._given = app.register.load(claim.lease_id)
             return self._given
-        self._leasing = Leasing(app, ask_of(flags), purpose="run")
-        return self._leasing.acquire()
+        purpose = RUN if self._policy.may_release() else "warmup"
+        self._leasing = Leasing(app, ask_of(flags), purpose=purpose)
+        lease = self._leasing.acquire()
+        found = watched(app, app.now(), claim=app.book.claim(lease.lease_id))
+        if not found.is_so:
+            note(f"{found.sentence}: should this run be killed, nobody will stop {lease.slug} by itself")
+        return lease
 
     def _existing(self) -> "Claim | None":
         """The lease that is named, or that this repository already has; None where a new one is wanted."""
@@ -164,7 +165,7 @@ class _Run:
         if any(flags[name] for name in ONLY_NEW):
             return None
         ours = open_here(app)
-        if len(ours) != 1 or ours[0].purpose == "run":
+        if len(ours) != 1 or ours[0].purpose == RUN:
             return None  # a lease that another run made for itself ends with that run
         (only,) = ours
         if only.phase != "ready":
@@ -196,8 +197,6 @@ class _Run:
 
     def _give_back(self, *, failed: bool, first: BaseException | None = None) -> RentrollError | None:
         """Releases once, as the policy says; a failure of it is told, and given to the caller to judge."""
-        from ledger.flows.work import must_release
-
         app = self._app
         try:
             with app.interrupts.shielded():
@@ -205,18 +204,13 @@ class _Run:
                 if lease is None:
                     return None
                 self._is_settled = True
-                if not must_release(
-                    policy=self._flags["stop_after"],
-                    is_ours=self._leasing is not None,
-                    keep=self._flags["keep"],
-                    keep_on_failure=self._flags["keep_on_failure"],
-                    failed=failed,
-                ):
-                    if self._leasing is not None:
-                        end = app.stop_command(lease.slug)
-                        note(f"{lease.slug} stays and bills; nobody watches it: `{end}` ends it")
-                    return None
-                return self._release(lease)
+                if self._policy.must_release(is_ours=self._leasing is not None, failed=failed):
+                    return self._release(lease)
+                if self._leasing is not None:
+                    self._leasing.hand_over(lease, self._policy.why_it_stays())
+                    told = who_stops(app, app.book.claim(lease.lease_id), app.now())
+                    note(f"{lease.slug} stays and bills; {told}; `{app.stop_command(lease.slug)}` ends it")
+                return None
         except Interrupted:
             if first is None:
                 raise
@@ -241,7 +235,13 @@ class _Run:
         from ledger.flows.stop import Stop, stop
 
         app = self._app
-        wish = Stop(lease_id=lease.lease_id, reason="the run ended", cause="run-finished", token=app.random_token())
+        wish = Stop(
+            lease_id=lease.lease_id,
+            reason="the run ended",
+            cause="run-finished",
+            token=app.random_token(),
+            may_hurry=self._leasing is not None,
+        )
         try:
             with self._timed("release"), Progress(app) as progress:
                 stop(app.services(progress.tell), wish)

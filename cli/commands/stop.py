@@ -5,11 +5,10 @@ from typing import Any
 import click
 
 from cli.app import App
-from cli.leases import find, find_or_only
-from cli.leasing import with_our_flags
+from cli.leases import find, find_or_only, with_our_flags
 from cli.options import LeaseName, as_json, endpoint
 from cli.progress import Progress
-from cli.render import emit, note, say
+from cli.render import emit, say
 from ledger.domain.claim import Claim
 from ledger.domain.errors import NotFound, RentrollError, UsageFailure
 from ledger.domain.units import parse_duration_ms
@@ -73,7 +72,9 @@ def _stop_one(app: App, name: str | None, reason: str, timeout_s: float, *, alon
         with_our_flags(app, failure)
         if alone:
             raise
-        note(f"{name or 'stop'}: {failure.code}: {failure.message}")
+        from cli.actions import tell_failure
+
+        tell_failure(claim.slug if claim else name or "stop", failure)
         return _action(claim, "stop", reason, "failed", failure, name), failure.exit_code
     return _action(app.book.claim(claim.lease_id), "stop", reason, str(lease.outcome)), 0
 

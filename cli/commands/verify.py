@@ -35,10 +35,10 @@ def command(app: App, as_json: bool) -> int:
 
 def _verify(app: App) -> "Verification":
     from ledger.domain.rows import GENESIS, Verification
-    from ledger.store.sqlite import open_sqlite
+    from ledger.store.sqlite_read import open_sqlite_reader
 
-    register = open_sqlite(app.ledger_path, create=False, random_bytes=bytes, now=app.now)
-    if register is None:
+    reader = open_sqlite_reader(app.ledger_path)
+    if reader is None:
         return Verification(0, GENESIS, ())
-    with register:
-        return register.verify()
+    with reader:
+        return reader.verify()

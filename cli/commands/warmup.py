@@ -1,6 +1,7 @@
 """`rentroll warmup`: leases a box and waits until it is ready."""
 
 import sys
+import textwrap
 from typing import Any
 
 import click
@@ -8,9 +9,10 @@ import click
 from cli.app import App
 from cli.leasing import Leasing, ask_of, worst_case
 from cli.options import as_json, endpoint, lease_limits
-from cli.render import clock, emit, money, say, short_type
+from cli.render import WIDTH, emit, money, note, say, short_type
+from cli.watched import who_stops
 from ledger.domain.claim import Claim, json_seconds, lease_object, short_time
-from ledger.domain.errors import Interrupted
+from ledger.domain.errors import Interrupted, UsageFailure
 from ledger.domain.units import format_duration, format_time
 from ledger.flows.acquire import Wanted
 
@@ -35,14 +37,20 @@ def command(app: App, /, dry_run: bool, as_json: bool, **flags: Any) -> None:
     except Interrupted as late:
         leasing.undo(late)
         raise
+    except OSError as unheard:  # nobody was told of the box (RBK-17)
+        why = unheard.strerror or str(unheard)
+        leasing.undo(UsageFailure(f"the lease could not be told: {why.lower()}", hint="nothing was kept but the log"))
 
 
 def _report(app: App, claim: Claim, *, as_json: bool) -> None:
+    told = who_stops(app, claim, app.now())
     if as_json:
         emit("warmup", lease_object(claim, app.now(), app.keys_root))
+        note(told)
         return
     say(f"{claim.slug} is ready: {claim.ssh_user}@{claim.ssh_host}:{claim.ssh_port} ({claim.instance_id})")
-    say(f"  its time ends at {clock(claim.expires_at)}, but nobody watches it: it bills until you type")
+    for row in textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False):
+        say(row)
     say(f"  {app.stop_command(claim.slug)}")
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from ledger.domain import events as e
 from ledger.domain.refusals import Refused, require_open, require_same_box
 from ledger.domain.state import Attempt, Lease, Phase
-from ledger.domain.units import after_ms, milliseconds_between
-from ledger.domain.windows import IN_FLIGHT_MS, window_open
+from ledger.domain.units import after_ms
+from ledger.domain.windows import in_flight_left_ms, is_expired, window_open
 
 
 def attempt_of(lease: Lease, number: int) -> Attempt:
@@ -38,7 +38,8 @@ def create_sent(lease: Lease, fact: e.CreateSent, now: datetime) -> bool:
         _require_time_left(lease, now)
         return True
     last = lease.attempts[-1]
-    if last.result in ("open", "unanswered") and milliseconds_between(last.sent_at, now) < IN_FLIGHT_MS:
+    left_ms = in_flight_left_ms(last, now=now, boot_id=fact.boot_id, uptime_ms=fact.uptime_ms)
+    if last.result in ("open", "unanswered") and left_ms > 0:
         raise Refused(lease, "in-flight", "its last request may still be running")
     if not window_open(
         lease, now=now, boot_id=fact.boot_id, uptime_ms=fact.uptime_ms, provider_date=fact.provider_date
@@ -67,6 +68,33 @@ def create_rejected(lease: Lease, fact: e.CreateRejected) -> bool:
         raise Refused(lease, "already-bound", f"its box is {lease.instance_id}")
     if fact.attempt != 1 or len(lease.attempts) != 1 or attempt.result != "open":
         raise Refused(lease, "may-exist", "a refused replay says nothing about the attempts before it")
+    return True
+
+
+VERDICTS = ("accepted", "refused", "unproven", "no-answer")
+"""What a box may say to a lease's key."""
+
+
+def candidate_tried(lease: Lease, fact: e.CandidateTried, now: datetime) -> bool:
+    """A box is tried whatever the lease's phase: it may show up after its lease was given up."""
+    if not lease.attempts:
+        raise Refused(lease, "never-sent", "no create of it was ever announced")
+    if lease.request is not None and fact.instance_id in lease.request.ids_before:
+        raise Refused(lease, "not-new", f"{fact.instance_id} was there before its create")
+    if fact.verdict not in VERDICTS:
+        raise Refused(lease, "no-evidence", f"{fact.verdict} is not what a box says to a key")
+    last = next((tried for tried in reversed(lease.tries) if tried.instance_id == fact.instance_id), None)
+    said = (now, fact.verdict, fact.host, fact.host_key)
+    return last is None or (last.at, last.verdict, last.host, last.host_key) != said
+
+
+def candidates_settled(lease: Lease, fact: e.CandidatesSettled) -> bool:
+    if lease.candidates_settled:
+        return False
+    if not fact.inventories:
+        raise Refused(lease, "no-evidence", "that nothing else was made rests on inventories")
+    if lease.instance_id is None:
+        raise Refused(lease, "may-exist", "its own box is not known yet")
     return True
 
 
@@ -139,10 +167,12 @@ def stop_requested(lease: Lease) -> bool:
     return lease.stop_reason is None and lease.phase not in (Phase.ROLLING_BACK, Phase.DELETING)
 
 
-def rollback(lease: Lease) -> bool:
+def rollback(lease: Lease, fact: e.Rollback, now: datetime) -> bool:
     require_open(lease)
     if lease.phase in (Phase.ROLLING_BACK, Phase.DELETING):
         return False
+    if fact.stage == "expired" and not is_expired(lease, now):
+        raise Refused(lease, "not-expired", "it has time left")
     if lease.phase is not Phase.PROVISIONING:
         raise Refused(lease, "not-acquiring", f"it is {lease.phase}, not provisioning")
     return True

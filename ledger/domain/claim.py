@@ -13,7 +13,8 @@ class Claim(NamedTuple):
 
     `contradiction` is set where an index could not hold (two leases claim one box): the fact stands, a person looks.
     `billed_from` and `billed_until` bound the time in which evidence says that a box existed. `sent` is 1 where a
-    create may have made one.
+    create may have made one, `suspect` 1 where a box of it may exist that no lease is bound to. Nothing is tried again
+    before `retry_at` unless a person asks for it.
     """
 
     lease_id: str
@@ -55,10 +56,12 @@ class Claim(NamedTuple):
     billed_from: str | None
     billed_until: str | None
     sent: int
+    suspect: int
     failure_stage: str | None
     failure_cause: str | None
     stop_reason: str | None
     delete_cause: str | None
+    retry_at: str | None
     credential_binding: str
     contradiction: str | None
 

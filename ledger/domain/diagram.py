@@ -132,6 +132,12 @@ def _creating(lease: Lease, now: datetime) -> Iterator[e.LeaseEvent]:
     yield doubt
     yield replace(doubt, sent=False)
     yield replace(doubt, attempt=1)
+    for candidate, verdict in ((_OTHER_BOX, "refused"), (_OLD_BOX, "refused"), (_OTHER_BOX, "perhaps")):
+        yield e.CandidateTried(
+            instance_id=candidate, host="203.0.113.2", verdict=verdict, host_key="key", detail="authentication failed"
+        )
+    yield e.CandidatesSettled(inventories=(1,))
+    yield e.CandidatesSettled(inventories=())
     bound = e.InstanceIdBound(
         instance_id=_BOX, evidence="create-answer", acquirer=lease.acquirer, attempt=last, instance=_instance()
     )
@@ -186,8 +192,9 @@ def _ending(lease: Lease, now: datetime) -> Iterator[e.LeaseEvent]:
     for outcome in Outcome:
         yield e.Released(outcome=outcome, reason="settled by hand", inventories=(1, 2, 3, 4, 5))
     yield e.Released(outcome=Outcome.WRITTEN_OFF)
-    yield e.Reopened(instance_id=_BOX, credential_binding=lease.credential_binding, slug="example", evidence=evidence)
-    yield e.Reopened(instance_id=_BOX, credential_binding=lease.credential_binding, slug="example", evidence=())
+    seen = tuple(e.Observation(kind=kind, at=now) for kind in ("inventory", "get-200"))
+    for looks in (seen, evidence):
+        yield e.Reopened(instance_id=_BOX, credential_binding=lease.credential_binding, slug="example", evidence=looks)
 
 
 def _request(now: datetime) -> e.CreateRequested:

@@ -96,14 +96,21 @@ def released(lease: Lease, fact: e.Released, now: datetime) -> bool:
         case Outcome.WRITTEN_OFF:
             if not (fact.reason or "").strip():
                 raise Refused(lease, "no-evidence", "writing off needs a reason")
-            # A clock from before the first POST cannot replay it either, and must not take the last way out.
-            since_ms = since_first_sent_ms(lease, now)
-            proven = lease.instance_id is not None or (since_ms is not None and not 0 <= since_ms < WINDOW_MS)
+            proven = _is_past_its_window(lease, now)
         case _ as never:
             assert_never(never)
     if not proven:
         raise Refused(lease, "may-exist", f"it cannot be released as {fact.outcome}: a box of it may exist")
     return True
+
+
+def _is_past_its_window(lease: Lease, now: datetime) -> bool:
+    """Whether nothing can be replayed any more; a twin was never sent.
+
+    A clock from before the first POST cannot replay it either, and must not take the last way out.
+    """
+    since_ms = since_first_sent_ms(lease, now)
+    return lease.instance_id is not None if since_ms is None else not 0 <= since_ms < WINDOW_MS
 
 
 def _never_created(lease: Lease, fact: e.Released, now: datetime) -> bool:
@@ -116,6 +123,7 @@ def _never_created(lease: Lease, fact: e.Released, now: datetime) -> bool:
         and since_ms is not None
         and since_ms >= WINDOW_MS + looking_ms
         and not is_behind(lease, now)
+        and not any(tried.verdict == "accepted" for tried in lease.tries)
     )
 
 
@@ -126,8 +134,10 @@ def reopened(lease: Lease, fact: e.Reopened) -> bool:
             return False
         raise Refused(lease, "not-released", f"it is {lease.phase}")
     require_owning_key(lease, fact.credential_binding)
-    if not fact.evidence:
-        raise Refused(lease, "no-evidence", "a released box is back only when somebody has seen it")
+    if [seen.kind for seen in fact.evidence] != ["inventory", "get-200"]:
+        raise Refused(lease, "no-evidence", "a released box is back when an inventory and a GET show it")
+    if lease.released_at is not None and any(seen.at <= lease.released_at for seen in fact.evidence):
+        raise Refused(lease, "no-evidence", "the looks at a released box are later than its release")
     return True
 
 

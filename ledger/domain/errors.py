@@ -141,18 +141,26 @@ ERRORS: tuple[type[RentrollError], ...] = (
     Conflict,
     InDoubt,
 )
-"""One class for each row of the exit-code table, in its order."""
+"""One class for each row of the exit-code table, in its order; the last row is that of `Interrupted`."""
 
 
 class Interrupted(BaseException):
-    """A terminal stop signal, raised where the work can be left; not an error of ours.
+    """A terminal stop signal, HUP, INT or TERM, ended it; not an error of ours.
 
-    `signal_number` is SIGINT, SIGTERM or SIGHUP; the process ends with 128 plus it, after giving back.
-    `left` says what state that left.
+    It is raised where the work can be left. `signal_number` is the signal's; the process ends with 128 plus it, after
+    giving back. `left` says what state that left.
     """
+
+    code: ClassVar[str] = "interrupted"
+    exit_codes: ClassVar[tuple[int, ...]] = (129, 130, 143)
+    remedy: ClassVar[str] = "`rentroll list` shows what is still open."
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}")
         self.signal_number = signal_number
         self.left: str | None = None
         self.lease_id: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal_number

@@ -132,6 +132,31 @@ class CreateInDoubt(Event, frozen=True, kw_only=True):
     answer_instance_id: str | None = None
 
 
+class CandidateTried(Event, frozen=True, kw_only=True):
+    """A box that could be this lease's was offered its key (design: the key proof).
+
+    `verdict` is accepted, refused, unproven or no-answer, over every login and port that was tried at `host`;
+    `host_key` is the one host key that all of them showed. `detail` is a sentence.
+    """
+
+    TYPE = "candidate-tried"
+    instance_id: str
+    host: str
+    verdict: str
+    host_key: str | None
+    detail: str
+
+
+class CandidatesSettled(Event, frozen=True, kw_only=True):
+    """No second box of this lease is left: each that was new is bound, has refused its key or is gone.
+
+    `inventories` are the positions of the `inventory-observed` events that this rests on.
+    """
+
+    TYPE = "candidates-settled"
+    inventories: tuple[int, ...]
+
+
 class InstanceIdBound(Event, frozen=True, kw_only=True):
     """The box of this lease is known, appended before anything else is tried.
 
@@ -228,7 +253,7 @@ class RunFinished(Event, frozen=True, kw_only=True):
 
 
 class ClaimMoved(Event, frozen=True, kw_only=True):
-    """The lease is now held by another repository or host; a person asked for it."""
+    """The lease is now held by a repository on a host, because a person asked for it; it ends with no run any more."""
 
     TYPE = "claim-moved"
     repository: Repository | None
@@ -397,6 +422,8 @@ LeaseEvent = (
     | CreateSent
     | CreateRejected
     | CreateInDoubt
+    | CandidateTried
+    | CandidatesSettled
     | InstanceIdBound
     | Ready
     | Touched

@@ -6,7 +6,7 @@ from typing import Any, assert_never
 from msgspec.structs import replace
 
 from ledger.domain import events as e
-from ledger.domain.state import Attempt, Failure, Lease, Outcome, Phase, Recorded
+from ledger.domain.state import Attempt, Failure, Lease, Outcome, Phase, Recorded, Try
 
 
 def replay(lease_id: str, facts: Iterable[Recorded]) -> Lease:
@@ -19,18 +19,32 @@ def replay(lease_id: str, facts: Iterable[Recorded]) -> Lease:
 
 def evolve(lease: Lease, fact: Recorded) -> Lease:
     """The lease after one more fact."""
-    newest = lease.recorded_at
-    return replace(
-        lease,
-        sequence=fact.sequence,
-        recorded_at=fact.recorded_at if newest is None else max(newest, fact.recorded_at),
-        **_changes(lease, fact),
-    )
+    at, newest = fact.recorded_at, lease.recorded_at
+    changes = _changes(lease, fact)
+    changes["sequence"] = fact.sequence
+    changes["recorded_at"] = at if newest is None or at > newest else newest
+    return replace(lease, **changes)
 
 
 def _changes(lease: Lease, fact: Recorded) -> dict[str, Any]:
+    """A new dictionary each time: `evolve` adds to it."""
     at = fact.recorded_at
     match fact.event:
+        # Signs of life first: most facts are such, and the cases are tried in turn.
+        case e.SyncFinished() as event:
+            return {"last_sync": event, "touched_at": at}
+        case e.RunStarted() as event:
+            return {"open_runs": (*lease.open_runs, event.run_id), "touched_at": at}
+        case e.RunFinished() as event:
+            runs = tuple(run for run in lease.open_runs if run != event.run_id)
+            return {"open_runs": runs, "finished_run": event.run_id, "touched_at": at}
+        case e.Touched() as event:
+            changes: dict[str, Any] = {"touched_at": at}
+            if event.ttl_ms is not None:
+                changes["ttl_ms"] = event.ttl_ms
+            if event.idle_timeout_ms is not None:
+                changes["idle_timeout_ms"] = event.idle_timeout_ms
+            return changes
         case e.CreateRequested() as event:
             return _requested(event, fact)
         case e.CreateSent() as event:
@@ -51,6 +65,13 @@ def _changes(lease: Lease, fact: Recorded) -> dict[str, Any]:
             }
         case e.CreateInDoubt() as event:
             return _in_doubt(lease, event)
+        case e.CandidateTried() as event:
+            tried = Try(
+                instance_id=event.instance_id, at=at, host=event.host, verdict=event.verdict, host_key=event.host_key
+            )
+            return {"tries": (*lease.tries, tried)}
+        case e.CandidatesSettled():
+            return {"candidates_settled": True}
         case e.InstanceIdBound() as event:
             return _bound(lease, event, fact)
         case e.Ready() as event:
@@ -65,13 +86,6 @@ def _changes(lease: Lease, fact: Recorded) -> dict[str, Any]:
                 "keep": keep,
                 "keep_cause": "user" if keep else None,
             }
-        case e.Touched() as event:
-            changes: dict[str, Any] = {"touched_at": at}
-            if event.ttl_ms is not None:
-                changes["ttl_ms"] = event.ttl_ms
-            if event.idle_timeout_ms is not None:
-                changes["idle_timeout_ms"] = event.idle_timeout_ms
-            return changes
         case e.KeepGranted() as event:
             granted: dict[str, Any] = {"keep": event.keep, "keep_cause": event.cause}
             if event.cause == "failed-acquire":
@@ -79,15 +93,8 @@ def _changes(lease: Lease, fact: Recorded) -> dict[str, Any]:
             return granted
         case e.KeepEnded():
             return {"keep": None, "keep_cause": None}
-        case e.SyncFinished() as event:
-            return {"last_sync": event, "touched_at": at}
-        case e.RunStarted() as event:
-            return {"open_runs": (*lease.open_runs, event.run_id), "touched_at": at}
-        case e.RunFinished() as event:
-            runs = tuple(run for run in lease.open_runs if run != event.run_id)
-            return {"open_runs": runs, "finished_run": event.run_id, "touched_at": at}
         case e.ClaimMoved() as event:
-            return {"repository": event.repository, "host": event.host}
+            return {"repository": event.repository, "host": event.host, "purpose": HELD}
         case e.CredentialRebound() as event:
             return {"credential_binding": event.credential_binding, "account_name": event.account_name}
         case e.AcquireFenced() as event:
@@ -133,6 +140,8 @@ def _changes(lease: Lease, fact: Recorded) -> dict[str, Any]:
             assert_never(never)
 
 
+HELD = "held"
+"""The purpose of a lease that somebody has taken: it ends with no run."""
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _REOPENED: dict[str, Any] = {
     "phase": Phase.ROLLING_BACK,
@@ -160,6 +169,7 @@ def _requested(event: e.CreateRequested, fact: Recorded) -> dict[str, Any]:
         "account_name": event.account_name,
         "ttl_ms": event.ttl_ms,
         "idle_timeout_ms": event.idle_timeout_ms,
+        "purpose": event.purpose,
         "repository": event.repository,
         "host": event.host,
     }

@@ -12,6 +12,8 @@ from ledger.domain import events as e
 from ledger.domain.acquiring import (
     attempt_of,
     bound,
+    candidate_tried,
+    candidates_settled,
     create_rejected,
     create_sent,
     fenced,
@@ -20,6 +22,7 @@ from ledger.domain.acquiring import (
     stop_requested,
 )
 from ledger.domain.ending import delete_answered, delete_requested, deletion_confirmed, released, reopened
+from ledger.domain.evolve import HELD
 from ledger.domain.holding import keep_granted, require_good_keep, require_limits, run_finished, touched
 from ledger.domain.refusals import Refused, require_open, require_ready
 from ledger.domain.state import Lease
@@ -55,6 +58,10 @@ def _is_new(lease: Lease, fact: e.LeaseEvent, now: datetime) -> bool:
             return create_rejected(lease, fact)
         case e.CreateInDoubt():
             return attempt_of(lease, fact.attempt).result == "open"
+        case e.CandidateTried():
+            return candidate_tried(lease, fact, now)
+        case e.CandidatesSettled():
+            return candidates_settled(lease, fact)
         case e.InstanceIdBound():
             return bound(lease, fact)
         case e.Ready():
@@ -76,16 +83,16 @@ def _is_new(lease: Lease, fact: e.LeaseEvent, now: datetime) -> bool:
             return run_finished(lease, fact)
         case e.ClaimMoved():
             require_open(lease)
-            return (lease.repository, lease.host) != (fact.repository, fact.host)
+            return (lease.repository, lease.host, lease.purpose) != (fact.repository, fact.host, HELD)
         case e.CredentialRebound():
-            require_open(lease)
+            # Also of a released lease: its box is still looked for, and only the owning key's looks count.
             return lease.credential_binding != fact.credential_binding
         case e.AcquireFenced():
             return fenced(lease, fact, now)
         case e.StopRequested():
             return stop_requested(lease)
         case e.Rollback():
-            return rollback(lease)
+            return rollback(lease, fact, now)
         case e.DeleteRequested():
             return delete_requested(lease, fact, now)
         case e.DeleteAccepted() | e.DeleteDeferred():

@@ -72,9 +72,10 @@ class InstanceAbsent(CallFailed):
 class Provider(Protocol):
     """The four Compute calls and the account, under one API key at one URL.
 
-    Every call raises `CallFailed` or a subclass, and `UsageFailure` for an id or key that is no such thing. `scope` is
-    the canonical endpoint identity that is recorded with each lease; `server_date` is the `Date` header of the newest
-    answer, None where it sent none.
+    Every call raises `CallFailed` or a subclass, and `UsageFailure` for an id or key that is no such thing. `timeout_s`
+    bounds a call in seconds, and None leaves it to the implementation's own limit. `scope` is the canonical endpoint
+    identity that is recorded with each lease. `server_date` is the `Date` header of the newest answer that the calling
+    thread was given, None where that sent none: what another thread was told meanwhile judges nothing here.
     """
 
     @property
@@ -84,10 +85,10 @@ class Provider(Protocol):
     @property
     def server_date(self) -> datetime | None: ...
     def create(self, request: CreateRequest, *, idempotency_key: str, timeout_s: float) -> Instance: ...
-    def get(self, instance_id: str) -> Instance: ...
-    def inventory(self) -> Inventory: ...
-    def delete(self, instance_id: str) -> None: ...
-    def account(self) -> Account: ...
+    def get(self, instance_id: str, *, timeout_s: float | None = None) -> Instance: ...
+    def inventory(self, *, timeout_s: float | None = None) -> Inventory: ...
+    def delete(self, instance_id: str, *, timeout_s: float | None = None) -> None: ...
+    def account(self, *, timeout_s: float | None = None) -> Account: ...
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -107,6 +108,19 @@ class BoxFacts(Struct, frozen=True, kw_only=True):
     host_key: str
     host_key_fingerprint: str
     tools: dict[str, bool]
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """What the SSH server at an address said to a lease's public key, which stands in no other create.
+
+    `verdict` is `accepted` (the box is ours), `refused` (a clean authentication failure), `unproven` (it lets others
+    in too, so that its answer proves nothing) or `no-answer` (anything else: it refuses nothing). `host_key` is the
+    one public host key line that every connection showed, None where none was seen; `detail` is a sentence.
+    """
+
+    verdict: str
+    host_key: str | None
+    detail: str
 
 
 class RemoteExit(Struct, frozen=True, kw_only=True):
@@ -131,12 +145,19 @@ class RemoteCommand(Struct, frozen=True, kw_only=True):
 class Box(Protocol):
     """The SSH side of one provider. Every method raises `SshFailure` naming the stage it failed at."""
 
-    def check(self, endpoint: Endpoint, *, ports: Sequence[int]) -> BoxFacts:
-        """One staged attempt: TCP, host key (pinned at first contact), authentication, tools."""
+    def check(self, endpoint: Endpoint, *, ports: Sequence[int], timeout_s: float | None = None) -> BoxFacts:
+        """One staged attempt: TCP, host key (pinned at first contact), authentication, tools.
+
+        `timeout_s` bounds it in seconds, over all ports and stages; each stage has a limit of its own too.
+        """
         ...
 
     def run(self, endpoint: Endpoint, command: RemoteCommand) -> RemoteExit:
         """Runs one command to its end, streaming both outputs as they come."""
+        ...
+
+    def probe(self, endpoint: Endpoint, public_key: str) -> Probe:
+        """Whether a box that may be a lease's accepts its key: no fault raises, and nothing is pinned."""
         ...
 
 
@@ -179,10 +200,19 @@ class LeaseLock(Protocol):
 
     def try_acquire(self) -> bool: ...
     def release(self) -> None: ...
+    @property
+    def is_held(self) -> bool:
+        """Whether this process holds it still: looked at again before each POST."""
+        ...
 
 
 class Interrupts(Protocol):
     """Terminal stop signals. Outside a shield the first one raises `Interrupted` where the work stands."""
+
+    @property
+    def asked_at_s(self) -> float | None:
+        """When the first one came, on the clock's monotonic seconds; None while there is none."""
+        ...
 
     def shielded(self) -> AbstractContextManager[None]:
         """Holds the first signal back until the block ends; a second one still ends the process at once."""

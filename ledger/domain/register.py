@@ -15,6 +15,7 @@ from ledger.domain.rows import Problem as Problem
 from ledger.domain.rows import Row as Row
 from ledger.domain.rows import Verification as Verification
 from ledger.domain.state import Lease
+from ledger.domain.suspects import Seen
 
 
 class Transaction(Protocol):
@@ -60,6 +61,14 @@ class Reader(Protocol):
         """What a LEASE argument names: an exact lease id; else the open lease of that slug; else by bound instance."""
         ...
 
+    def released_since(self, moment: str) -> list[Claim]:
+        """The claims released after a stored time, at a cost that follows how many those are; newest first."""
+        ...
+
+    def suspects(self, since: str) -> list[Claim]:
+        """The claims of which a box may exist that no lease is bound to: open, or released after a stored time."""
+        ...
+
     def rows(self, stream: str | None = None, *, after: int = 0, types: Iterable[str] = ()) -> Iterator[Row]:
         """Events in order of position, optionally of one stream or of some types, lazily."""
         ...
@@ -78,5 +87,13 @@ class Register(Reader, Protocol):
         ...
 
     def claim(self, lease_id: str) -> Claim | None: ...
+    def first_position(self, stream: str) -> int:
+        """Where a stream begins in the ledger; 0 where there is none."""
+        ...
+
+    def inventories(self, *, after: int) -> list[Seen]:
+        """The inventories that were recorded behind a position, in order; behind the last one that cannot be read."""
+        ...
+
     def verify(self) -> Verification: ...
     def close(self) -> None: ...

@@ -54,6 +54,16 @@ class Attempt(Struct, frozen=True, kw_only=True):
     result: str = "open"
 
 
+class Try(Struct, frozen=True, kw_only=True):
+    """One offer of the lease's key to a box that could be its own; fields as in `candidate-tried`."""
+
+    instance_id: str
+    at: datetime
+    host: str
+    verdict: str
+    host_key: str | None
+
+
 class Failure(Struct, frozen=True, kw_only=True):
     """Where an acquisition failed and why."""
 
@@ -80,6 +90,8 @@ class Lease(Struct, frozen=True, kw_only=True):
     acquirer: str = ""
     acquire_deadline: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
+    tries: tuple[Try, ...] = ()
+    candidates_settled: bool = False
     rejected: bool = False
     credential_binding: str = ""
     account_name: str | None = None
@@ -95,6 +107,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     idle_timeout_ms: int = 0
     keep: Keep | None = None
     keep_cause: str | None = None
+    purpose: str = ""
     repository: Repository | None = None
     host: str = ""
     failure: Failure | None = None
@@ -126,6 +139,17 @@ class Lease(Struct, frozen=True, kw_only=True):
     def nothing_sent(self) -> bool:
         """Whether no byte of any create can have left: there was no attempt, or each is known not to have."""
         return all(attempt.result == "not-sent" for attempt in self.attempts)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether a box of it may exist that is bound to no lease, although the lease itself asks for nothing more.
+
+        More than one POST may have made more than one box; a lease that ended without its outcome known, any.
+        """
+        if self.instance_id is not None:
+            sent = [attempt for attempt in self.attempts if attempt.result != "not-sent"]
+            return len(sent) > 1 and not self.candidates_settled
+        return self.outcome in (Outcome.NEVER_CREATED, Outcome.WRITTEN_OFF)
 
     @property
     def is_taken_over(self) -> bool:

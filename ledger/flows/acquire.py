@@ -7,14 +7,16 @@ from msgspec import Struct
 
 from ledger.domain import events as e
 from ledger.domain.credentials import request_digest
-from ledger.domain.errors import Interrupted, ProviderFailure
-from ledger.domain.ports import CallFailed
+from ledger.domain.errors import Interrupted, ProviderFailure, RentrollError
+from ledger.domain.ports import CallFailed, LeaseLock
 from ledger.domain.state import Lease
 from ledger.domain.units import after_ms
 from ledger.flows.create import create_box
 from ledger.flows.give_back import give_back
 from ledger.flows.ready import wait_until_ready
+from ledger.flows.search import search
 from ledger.flows.services import Services, Stage
+from ledger.flows.waiting import CALL_TIMEOUT_S, time_left_s
 
 DEADLINE_MARGIN_MS = 120_000
 """An acquire's own deadline is its time limit and two minutes."""
@@ -53,7 +55,7 @@ def acquire(services: Services, wanted: Wanted) -> Lease:
     lock.acquire(timeout_s=0)
     try:
         try:
-            return _lease(services, wanted)
+            return _lease(services, wanted, lock)
         except (Exception, Interrupted) as failure:  # noqa: BLE001 - not even a bug of ours may leave a box behind
             _give_back(services, wanted, failure)
     except Interrupted as late:
@@ -69,17 +71,28 @@ def _give_back(services: Services, wanted: Wanted, failure: Exception | Interrup
     give_back(services, wanted.lease_id, failure, keep=wanted.keep, acquirer=wanted.acquirer)
 
 
-def _lease(services: Services, wanted: Wanted) -> Lease:
+def _lease(services: Services, wanted: Wanted, lock: LeaseLock) -> Lease:
     stop_at_s = services.clock.monotonic_s() + wanted.timeout_ms / 1000
-    lease = _request(services, wanted)
-    create_box(services, lease, stop_at_s=stop_at_s)
-    return wait_until_ready(services, lease.lease_id, stop_at_s=stop_at_s)
+    lease = _request(services, wanted, stop_at_s)
+    create_box(services, lease, lock, stop_at_s=stop_at_s)
+    ready = wait_until_ready(services, lease.lease_id, stop_at_s=stop_at_s)
+    if ready.is_suspect:
+        _look_for_a_second_box(services, ready)
+    return ready
 
 
-def _request(services: Services, wanted: Wanted) -> Lease:
+def _look_for_a_second_box(services: Services, lease: Lease) -> None:
+    """After several attempts there may be one (W-14); `recover` and `watch` go on looking."""
+    try:
+        search(services, lease.lease_id)
+    except RentrollError as failure:
+        services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="not searched", detail=str(failure)))
+
+
+def _request(services: Services, wanted: Wanted, stop_at_s: float) -> Lease:
     """Key, pre-flight and intent."""
     public_key = services.keys.make(wanted.lease_id)
-    ids_before, account_name = _preflight(services)
+    ids_before, account_name = _preflight(services, stop_at_s)
     deadline = after_ms(services.clock.now(), wanted.timeout_ms + DEADLINE_MARGIN_MS)
 
     def intent(slug: str) -> e.CreateRequested:
@@ -114,12 +127,13 @@ def _request(services: Services, wanted: Wanted) -> Lease:
     return lease
 
 
-def _preflight(services: Services) -> tuple[tuple[str, ...], str | None]:
+def _preflight(services: Services, stop_at_s: float) -> tuple[tuple[str, ...], str | None]:
     """The ids that were there before and the account's name; proves the key and the clock before anything is made."""
-    inventory = services.provider.inventory()
+    inventory = services.provider.inventory(timeout_s=min(CALL_TIMEOUT_S, time_left_s(services, stop_at_s)))
     _require_agreeing_clock(services.provider.server_date, services.clock.now())
     try:
-        account_name = services.provider.account().username
+        account = services.provider.account(timeout_s=min(CALL_TIMEOUT_S, time_left_s(services, stop_at_s)))
+        account_name = account.username
     except CallFailed:
         account_name = None  # the key need not be allowed to read it
     return tuple(instance.id for instance in inventory.instances), account_name

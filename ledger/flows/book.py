@@ -7,25 +7,31 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ledger.domain.claim import Claim
-from ledger.domain.errors import Conflict, UsageFailure
+from ledger.domain.errors import Conflict, RentrollError, UsageFailure
 from ledger.domain.events import (
     AccountEvent,
+    CandidateTried,
     CreateRequested,
     CreateSent,
     DeleteRequested,
     InstanceIdBound,
     LeaseEvent,
     Released,
+    Reopened,
+    Rollback,
 )
 from ledger.domain.lease import decide
-from ledger.domain.names import suffixed_slug
+from ledger.domain.names import SLUG_MAX, suffixed_slug
 from ledger.domain.ports import Clock
+from ledger.domain.refusals import Refused
 from ledger.domain.register import Head, Register, Transaction
 from ledger.domain.state import Lease, Outcome
+from ledger.domain.suspects import Seen
 from ledger.domain.units import format_time
 
 SECRET_MIN = 6
 """A shorter text is no key; masking it would damage what it happens to stand in."""
+TWIN = "-twin"
 F = TypeVar("F")
 
 
@@ -85,13 +91,25 @@ class Book:
         with self.register.transaction() as transaction:
             return self._record(transaction, lease_id, facts)
 
-    def bind(self, lease_id: str, fact: InstanceIdBound) -> Entry:
-        """Appends the binding of an id, unless another lease holds it: that raises `HeldElsewhere`."""
+    def insist(self, lease_id: str, *facts: LeaseEvent) -> Entry:
+        """The same, once more where it fails: a failure may have come after its commit, which a second one settles."""
+        try:
+            return self.record(lease_id, *facts)
+        except Refused:
+            raise
+        except RentrollError:
+            return self.record(lease_id, *facts)
+
+    def bind(self, lease_id: str, fact: InstanceIdBound, *, because: CandidateTried | None = None) -> Entry:
+        """Appends the binding of an id, unless another lease holds it: that raises `HeldElsewhere`.
+
+        `because` is the proof that it rests on, appended with it: neither stands without the other.
+        """
         with self.register.transaction() as transaction:
             holder = transaction.instance_holder(fact.instance_id)
             if holder is not None and holder != lease_id:
                 raise HeldElsewhere(f"instance {fact.instance_id}, which lease {holder} holds", lease_id=holder)
-            return self._record(transaction, lease_id, (fact,))
+            return self._record(transaction, lease_id, (fact,) if because is None else (because, fact))
 
     def _record(self, transaction: Transaction, lease_id: str, facts: Sequence[LeaseEvent]) -> Entry:
         # The clock is read when it is our turn: others may have appended while we waited for it.
@@ -130,6 +148,44 @@ class Book:
                 lease, decide(lease, masked(make(free), self._secrets), now), at=now, actor=self._actor
             )
 
+    def reopen(self, lease_id: str, fact: Reopened) -> Entry:
+        """Appends `reopened`, under a suffixed slug where its own has been given to another lease meanwhile."""
+        with self.register.transaction() as transaction:
+            slug = suffixed_slug(
+                fact.slug, lease_id, lambda name: transaction.slug_holder(name) not in (None, lease_id)
+            )
+            return self._record(transaction, lease_id, (replace(fact, slug=slug),))
+
+    def twin(
+        self,
+        first: Lease,
+        lease_id: str,
+        make: Callable[[str], CreateRequested],
+        fact: InstanceIdBound,
+        *,
+        because: CandidateTried,
+    ) -> Lease:
+        """Appends a lease that only holds a second box of `first`, that box's binding, and the proof, in one step.
+
+        Raises `HeldElsewhere` where a lease is bound to it already.
+        """
+        with self.register.transaction() as transaction:
+            holder = transaction.instance_holder(fact.instance_id)
+            if holder is not None:
+                raise HeldElsewhere(f"instance {fact.instance_id}, which lease {holder} holds", lease_id=holder)
+            self._record(transaction, first.lease_id, (because,))
+            slug = f"{first.slug[: SLUG_MAX - len(TWIN)]}{TWIN}"
+            free = suffixed_slug(slug, lease_id, lambda name: transaction.slug_holder(name) is not None)
+            return self._record(transaction, lease_id, (make(free), fact)).lease
+
+    def is_bound(self, instance_id: str) -> bool:
+        """Whether any lease, open or released, is bound to this instance."""
+        return any(claim.instance_id == instance_id for claim in self.register.find(instance_id))
+
+    def inventories_since_create(self, lease_id: str) -> list[Seen]:
+        """The inventories recorded since a lease was requested, of whatever account."""
+        return self.register.inventories(after=self.register.first_position(lease_id))
+
     def record_account(self, fact: AccountEvent) -> int:
         """Appends a fact of the account; gives its position."""
         with self.register.transaction() as transaction:
@@ -143,6 +199,8 @@ def _require_clock(fact: LeaseEvent, lease: Lease, head: Head, now: str) -> None
             depends = bool(lease.attempts)
         case DeleteRequested():
             depends = fact.reason == "expired"
+        case Rollback():
+            depends = fact.stage == "expired"
         case Released():
             depends = fact.outcome == Outcome.NEVER_CREATED
         case _:

@@ -5,15 +5,15 @@ from typing import NoReturn
 from ledger.domain import events as e
 from ledger.domain.credentials import request_digest
 from ledger.domain.errors import Conflict, InDoubt, ProviderFailure
-from ledger.domain.ports import CallFailed, CreateRequest, Instance, KeyRejected
+from ledger.domain.ports import CallFailed, CreateRequest, Instance, KeyRejected, LeaseLock
 from ledger.domain.state import Lease, Phase
 from ledger.domain.units import milliseconds_between
-from ledger.domain.windows import IN_FLIGHT_MS, WINDOW_MS, window_open
+from ledger.domain.windows import WINDOW_MS, in_flight_left_ms, is_held_up, window_open
 from ledger.flows.book import HeldElsewhere
 from ledger.flows.release import delete_unrecorded
 from ledger.flows.services import Services, Stage
 from ledger.flows.spool import SpooledId
-from ledger.flows.waiting import pause, require_wanted
+from ledger.flows.waiting import CALL_TIMEOUT_S, pause, require_wanted, time_left_s
 
 POST_TIMEOUT_S = 30.0
 BIND_TRIES = 4
@@ -29,11 +29,12 @@ class IdNotRecorded(ProviderFailure):
     """The ledger did not take the id of a box that was made; the message says where it is kept."""
 
 
-def create_box(services: Services, lease: Lease, *, stop_at_s: float) -> Lease:
+def create_box(services: Services, lease: Lease, lock: LeaseLock, *, stop_at_s: float) -> Lease:
     """Sends the lease's create until its outcome is known, the window closes or the time is over.
 
-    `stop_at_s` is on the monotonic clock. Gives the lease with its box bound. Raises what the provider refused, or
-    `InDoubt`; the ledger then says which.
+    `lock` is the lease's, which the caller holds: once it is lost nothing is sent. `stop_at_s` is on the monotonic
+    clock. Gives the lease with its box bound. Raises what the provider refused, or `InDoubt`; the ledger then says
+    which.
     """
     number = 0
     while True:
@@ -41,11 +42,12 @@ def create_box(services: Services, lease: Lease, *, stop_at_s: float) -> Lease:
         if services.clock.monotonic_s() >= stop_at_s:
             raise ProviderFailure(f"the time for leasing {lease.slug} was over before its create was sent")
         lease = _announce(services, lease, number)
-        failure = _attempt(services, lease, number, stop_at_s)
+        failure = _attempt(services, lease, number, stop_at_s, lock)
         lease = services.book.load(lease.lease_id)
         if failure is None:
+            _require_usable(services, lease)
             return lease
-        if not _may_be_replayed(lease, failure):
+        if not lock.is_held or not _may_be_replayed(lease, failure):
             raise failure
         _wait_for_replay(services, lease, failure, number, stop_at_s)
 
@@ -81,14 +83,20 @@ def _body(lease: Lease) -> CreateRequest:
     return CreateRequest(instance_type=request.instance_type, ssh_key=request.public_key, sector=request.sector)
 
 
-def _attempt(services: Services, lease: Lease, number: int, stop_at_s: float) -> CallFailed | None:
-    """One POST, shielded from the first Ctrl-C, and the fact of its outcome. None means that the box is bound."""
+def _attempt(
+    services: Services, lease: Lease, number: int, stop_at_s: float, lock: LeaseLock | None
+) -> CallFailed | None:
+    """One POST, shielded from the first Ctrl-C, and the fact of its outcome. None means that the box is bound.
+
+    `lock` has to be held still when the first byte leaves. It is None for a process that goes on past the deadline of
+    one that hangs and holds it: then its own fence has to stand still, as the last one.
+    """
     body = _body(lease)
     services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="creating", detail=f"attempt {number}"))
     with services.interrupts.shielded():
         try:
-            _require_in_time(services, lease)
-            timeout_s = min(POST_TIMEOUT_S, window_left_s(services, lease), _left_s(services, stop_at_s))
+            _require_turn(services, lease, lock)
+            timeout_s = min(POST_TIMEOUT_S, _replay_left_s(services, lease, stop_at_s))
             instance = services.provider.create(body, idempotency_key=lease.lease_id, timeout_s=timeout_s)
         except CallFailed as failure:
             _record_failure(services, lease, number, failure)
@@ -98,12 +106,15 @@ def _attempt(services: Services, lease: Lease, number: int, stop_at_s: float) ->
             unusable = CallFailed(stranger, answered=True)
             _record_failure(services, lease, number, unusable, answer_instance_id=instance.id)
             return unusable
-    _require_what_was_asked(_request(lease), instance)
     return None
 
 
-def _require_in_time(services: Services, lease: Lease) -> None:
+def _require_turn(services: Services, lease: Lease, lock: LeaseLock | None) -> None:
     """The last look before the first byte: this process may have been stopped since it announced the attempt."""
+    if lock is not None and not lock.is_held:
+        raise CallFailed("the create was announced, but its lease's lock was lost before it was sent", sent=False)
+    if lock is None and services.book.load(lease.lease_id).acquirer != lease.acquirer:
+        raise CallFailed("the create was announced, but its lease was taken over before it was sent", sent=False)
     boot, now = services.clock.boot(), services.clock.now()
     is_open = window_open(
         lease,
@@ -114,6 +125,8 @@ def _require_in_time(services: Services, lease: Lease) -> None:
     )
     if not is_open or (lease.acquire_deadline is not None and now > lease.acquire_deadline):
         raise CallFailed("the create was announced, but its time was over before it was sent", sent=False)
+    if is_held_up(lease.attempts[-1], now=now, uptime_ms=boot.uptime_ms):
+        raise CallFailed("the create was announced, but this process was held up before it was sent", sent=False)
 
 
 def window_left_s(services: Services, lease: Lease) -> float:
@@ -125,9 +138,9 @@ def window_left_s(services: Services, lease: Lease) -> float:
     return (WINDOW_MS - max(age_ms, services.clock.boot().uptime_ms - first.uptime_ms)) / 1000
 
 
-def _left_s(services: Services, stop_at_s: float) -> float:
-    """The time left, never so little that a request could not say why it failed."""
-    return max(stop_at_s - services.clock.monotonic_s(), 0.001)
+def _replay_left_s(services: Services, lease: Lease, stop_at_s: float) -> float:
+    """How long a replay may still be sent: inside the window and inside the time for leasing."""
+    return min(window_left_s(services, lease), time_left_s(services, stop_at_s))
 
 
 def _record_failure(
@@ -179,9 +192,6 @@ def _bind(services: Services, lease: Lease, number: int, instance: Instance) -> 
             services.clock.sleep(BIND_PAUSE_S)
         else:
             services.tell(Stage(lease_id=bound.lease_id, slug=bound.slug, name="bound", detail=instance.id))
-            if bound.phase is not Phase.PROVISIONING:
-                require_wanted(services, bound.lease_id)
-                raise Conflict(f"lease {bound.slug} was taken over; its box {instance.id} is recorded, not worked on")
             return None
     raise AssertionError("the last try binds the id or raises")
 
@@ -203,8 +213,12 @@ def _lose_no_id(services: Services, lease: Lease, number: int, instance_id: str,
     )
 
 
-def _require_what_was_asked(request: e.CreateRequested, instance: Instance) -> None:
-    """A box of another type or sector is rolled back, never used (W-16)."""
+def _require_usable(services: Services, lease: Lease) -> None:
+    """A box that nobody wants any more is recorded and not worked on; one of another type or sector is never used."""
+    request, instance = _request(lease), lease.instance
+    if lease.phase is not Phase.PROVISIONING or instance is None:
+        require_wanted(services, lease.lease_id)
+        raise Conflict(f"lease {lease.slug} was taken over; its box {lease.instance_id} is recorded, not worked on")
     asked = (request.instance_type, request.sector)
     got = (instance.instance_type, instance.sector if request.sector and instance.sector else request.sector)
     if asked != got:
@@ -223,25 +237,39 @@ def _wait_for_replay(services: Services, lease: Lease, failure: CallFailed, numb
     """Waits until the last request is over and a little longer, and until the provider's clock could be read.
 
     Both of our clocks may have stood still, in a machine that was suspended; the `Date` of a read just before the
-    replay tells. Gives up where the time or the window is over before that.
+    replay tells. Gives up where the time or the window is over before that, also where such a read hangs.
     """
     while True:
         wait_s = float(failure.retry_after_s or BACKOFF_S[min(number, len(BACKOFF_S)) - 1])
         last = lease.attempts[-1]
         if last.result == "unanswered":
-            in_flight_ms = IN_FLIGHT_MS - milliseconds_between(last.sent_at, services.clock.now())
-            wait_s = max(wait_s, in_flight_ms / 1000)
-        if wait_s >= min(_left_s(services, stop_at_s), window_left_s(services, lease)):
+            boot, now = services.clock.boot(), services.clock.now()
+            left_ms = in_flight_left_ms(last, now=now, boot_id=boot.boot_id, uptime_ms=boot.uptime_ms)
+            wait_s = max(wait_s, left_ms / 1000)
+        if wait_s >= _replay_left_s(services, lease, stop_at_s):
             raise InDoubt(f"the create of lease {lease.slug} had no reliable answer: {failure.message}")
         services.tell(
             Stage(lease_id=lease.lease_id, slug=lease.slug, name="in doubt", detail=f"replay in {wait_s:.0f} s")
         )
         pause(services, lease.lease_id, wait_s)
         try:
-            services.provider.inventory()
+            services.provider.inventory(timeout_s=min(CALL_TIMEOUT_S, _replay_left_s(services, lease, stop_at_s)))
         except KeyRejected as rejected:
             raise InDoubt(f"the create of lease {lease.slug} had no reliable answer: {rejected.message}") from None
         except CallFailed:
             number += 1
         else:
             return
+
+
+def replay_once(services: Services, lease: Lease, lock: LeaseLock | None) -> Lease:
+    """One more POST of a create in doubt, by the process that has taken it over and wants its box deleted.
+
+    For the box's id alone: it is bound and never worked on. `lock` is the lease's, which the caller holds; None where
+    the holder hangs and was fenced, so that the fence guards. Gives the lease as that left it; raises `Refused` where
+    the create may not be replayed (its window has closed, its last request may still run, another key asked for it).
+    """
+    number = len(lease.attempts) + 1
+    announced = _announce(services, lease, number)
+    _attempt(services, announced, number, services.clock.monotonic_s() + POST_TIMEOUT_S, lock)
+    return services.book.load(lease.lease_id)

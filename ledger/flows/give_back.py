@@ -68,11 +68,11 @@ def _delete(services: Services, lease: Lease, failure: Failure) -> None:
             return  # whoever took it over gives it back; a late decision of ours would only be in the way
         services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="rolling back", detail=str(failure)))
         fact = e.Rollback(stage=stage_of(failure), cause=str(failure), shown=lease.shown)
-        lease = services.book.record(lease.lease_id, fact).lease
+        lease = services.book.insist(lease.lease_id, fact).lease  # RBK-08
     if lease.phase is Phase.READY and lease.keep is None:
-        delete_box(services, lease.lease_id, reason="stop")  # it became ready, but nobody was given it
+        delete_box(services, lease.lease_id, reason="stop", may_hurry=True)  # it became ready, but nobody was given it
     elif lease.phase in (Phase.ROLLING_BACK, Phase.DELETING) and lease.instance_id is not None:
-        delete_box(services, lease.lease_id, reason="rollback")
+        delete_box(services, lease.lease_id, reason="rollback", may_hurry=True)
     elif lease.is_open and lease.instance_id is None and (lease.rejected or lease.nothing_sent):
         finish(services, lease.lease_id)
 

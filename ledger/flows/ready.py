@@ -3,11 +3,11 @@
 from ledger.domain import events as e
 from ledger.domain.errors import ProviderFailure, RentrollError, SshFailure
 from ledger.domain.ports import CallFailed, Endpoint, Instance, KeyRejected
-from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease
 from ledger.domain.units import milliseconds_between
+from ledger.flows.observe import observe
 from ledger.flows.services import Services, Stage
-from ledger.flows.waiting import pause
+from ledger.flows.waiting import CALL_TIMEOUT_S, pause, time_left_s
 
 DEFINITIVE_STAGES = ("host-key",)
 SSH_RETRY_S = 1.0
@@ -40,8 +40,12 @@ def _wait_for_address(services: Services, lease: Lease, limit_s: float) -> Insta
     instance_id = lease.instance_id or ""
     last = "not seen yet"
     while True:
+        left_s = limit_s - services.clock.monotonic_s()
+        if left_s <= 0:
+            over = TimeoutError("deadline exceeded")
+            raise ProviderFailure(f"timed out waiting for instance {instance_id} to be ready; last: {last}") from over
         try:
-            instance = services.provider.get(instance_id)
+            instance = services.provider.get(instance_id, timeout_s=min(CALL_TIMEOUT_S, left_s))
         except KeyRejected:
             raise
         except CallFailed as failure:
@@ -54,8 +58,6 @@ def _wait_for_address(services: Services, lease: Lease, limit_s: float) -> Insta
                 raise ProviderFailure(f"instance {instance_id} is {instance.status} and will not become ready")
         services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="booting", detail=last))
         left_s = limit_s - services.clock.monotonic_s()
-        if left_s <= 0:
-            raise ProviderFailure(f"timed out waiting for instance {instance_id} to be ready; last: {last}")
         pause(services, lease.lease_id, min(services.poll_interval_s, left_s))
 
 
@@ -69,7 +71,7 @@ def _wait_for_ssh(services: Services, lease: Lease, instance: Instance, limit_s:
     ports = tuple(dict.fromkeys((request.ssh_port, 22)))
     while True:
         try:
-            facts = services.box.check(endpoint, ports=ports)
+            facts = services.box.check(endpoint, ports=ports, timeout_s=time_left_s(services, limit_s))
         except SshFailure as failure:
             if failure.stage in DEFINITIVE_STAGES:
                 raise
@@ -86,19 +88,21 @@ def _wait_for_ssh(services: Services, lease: Lease, instance: Instance, limit_s:
         host_key_fingerprint=facts.host_key_fingerprint,
         tools=facts.tools,
     )
-    ready = _publish(services, lease, fact)
+    _note_what_is_there(services, lease)
+    ready = services.book.insist(lease.lease_id, fact).lease  # RDY-11
     services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="ready", detail=instance.id))
     return ready
 
 
-def _publish(services: Services, lease: Lease, fact: e.Ready) -> Lease:
-    """Appends `ready`; an append that failed may have taken effect, which a second one settles (RDY-11)."""
+def _note_what_is_there(services: Services, lease: Lease) -> None:
+    """After several attempts, the inventory before `ready`: a second box of ours was made by then (W-14)."""
+    if not lease.is_suspect:
+        return
     try:
-        return services.book.record(lease.lease_id, fact).lease
-    except Refused:
-        raise
-    except RentrollError:
-        return services.book.record(lease.lease_id, fact).lease
+        observe(services)
+    except RentrollError as failure:
+        # Without it every later box counts as new: the search takes longer, and misses none.
+        services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="not seen", detail=str(failure)))
 
 
 def _wait_for_next_try(services: Services, lease: Lease, failure: SshFailure, limit_s: float) -> None:

@@ -1,34 +1,52 @@
 """Giving a box back: prove it is ours, announce, DELETE, confirm that it is gone, destroy the key, release."""
 
+from datetime import timedelta
 from typing import NamedTuple
 
 from ledger.domain import events as e
 from ledger.domain.ending import end_of
-from ledger.domain.errors import CredentialsFailure, NotFound, ProviderFailure, RentrollError, UsageFailure
+from ledger.domain.errors import ProviderFailure, RentrollError, UsageFailure
 from ledger.domain.ports import CallFailed, Instance, InstanceAbsent, KeyRejected
 from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Phase
 from ledger.domain.units import after_ms, milliseconds_between
 from ledger.domain.windows import DELETE_SETTLE_MS
+from ledger.flows.hurry import Hurry
+from ledger.flows.rebind import own_account
 from ledger.flows.services import Services, Stage
 
 CONFIRM_TIMEOUT_S = 60.0
 CONFIRM_POLL_MAX_S = 3.0
+_UNKEPT = {"expired": "its keep has ended"}
+_DATE_RESOLUTION = timedelta(seconds=1)
 BACKOFF_S = (2.0, 4.0, 8.0, 15.0)
 
 
-def delete_box(services: Services, lease_id: str, *, reason: str, timeout_s: float = CONFIRM_TIMEOUT_S) -> Lease:
+class _Wish(NamedTuple):
+    """Why a box is deleted, until when on the monotonic clock, and what a stop signal changes."""
+
+    reason: str
+    stop_at_s: float
+    hurry: Hurry
+
+
+def delete_box(
+    services: Services, lease_id: str, *, reason: str, timeout_s: float = CONFIRM_TIMEOUT_S, may_hurry: bool = False
+) -> Lease:
     """Deletes the box that a lease is bound to, confirms that it is gone and releases the lease.
 
-    `timeout_s` bounds sending and confirming. Raises `ProviderFailure` where the absence could not be confirmed,
-    `CredentialsFailure` or `UsageFailure` where this key or URL is not the lease's; the lease then stays open.
+    `timeout_s` bounds sending and confirming. `may_hurry` is for the process that leased the box itself: once it was
+    told to stop, its first DELETE waits no longer than a moment for a look at the box and then rests on the lease's
+    own binding. For everybody else an unreadable state blocks the DELETE (REL-07). Raises `ProviderFailure` where the
+    absence could not be confirmed, `CredentialsFailure` or `UsageFailure` where this key or URL is not the lease's;
+    the lease then stays open.
     """
     lease = services.book.load(lease_id)
     if lease.confirmed_at is None:
-        require_own_account(services, lease)
-        stop_at_s = services.clock.monotonic_s() + timeout_s
+        lease = own_account(services, lease)
+        wish = _Wish(reason, services.clock.monotonic_s() + timeout_s, Hurry(services, is_allowed=may_hurry))
         try:
-            _delete_until_gone(services, lease, reason, stop_at_s)
+            _delete_until_gone(services, lease, wish)
         except CallFailed as failure:
             failure.message += f"; {_left_open(lease)}"
             failure.lease_id, failure.next_step = lease_id, f"rentroll stop {lease.slug}"
@@ -40,57 +58,42 @@ def _left_open(lease: Lease) -> str:
     return f"lease {lease.slug} stays open and its box {lease.instance_id} may still bill"
 
 
-def require_own_account(services: Services, lease: Lease) -> None:
-    """Refuses a lease of another endpoint or of another API key: what those do not show proves nothing."""
-    if lease.request is None:
-        raise NotFound(f"no lease {lease.lease_id} in this ledger")
-    if lease.request.scope != services.provider.scope:
-        raise UsageFailure(
-            f"lease {lease.slug} was made at {lease.request.scope}, not at {services.provider.scope}",
-            hint="set the API URL that it was made with",
-            lease_id=lease.lease_id,
-        )
-    if lease.credential_binding != services.credential_binding:
-        raise CredentialsFailure(
-            f"lease {lease.slug} was made with another API key",
-            hint="set the key that made it; nothing was sent",
-            lease_id=lease.lease_id,
-        )
-
-
 class _Seen(NamedTuple):
-    """What a GET of the bound id says: the instance, or None for a 404."""
+    """What a GET of the bound id says: the instance, or None for a 404; `answered` is False where it said nothing."""
 
     instance: Instance | None
+    answered: bool = True
 
 
-def _delete_until_gone(services: Services, lease: Lease, reason: str, stop_at_s: float) -> None:
+def _delete_until_gone(services: Services, lease: Lease, wish: _Wish) -> None:
     while True:
-        seen = _look_until_readable(services, lease, reason, stop_at_s)
-        lease, must_send = _announce(services, lease, seen, reason)
+        seen = _look_until_readable(services, lease, wish)
+        lease, must_send = _announce(services, lease, seen, wish.reason)
         if must_send:
             lease = _send(services, lease)
-        lease = _confirm(services, lease, stop_at_s)
+        lease = _confirm(services, lease, wish.stop_at_s)
         if lease.confirmed_at is not None:
             return
-        _require_time(services, lease, stop_at_s)
+        _require_time(services, lease, wish.stop_at_s)
 
 
-def _look_until_readable(services: Services, lease: Lease, reason: str, stop_at_s: float) -> _Seen:
+def _look_until_readable(services: Services, lease: Lease, wish: _Wish) -> _Seen:
     """Live identity right before the DELETE: an unreadable state blocks it (REL-07), but not at the first fault."""
     tries = 0
     while True:
         try:
-            return _look(services, lease)
+            return _look(services, lease, timeout_s=wish.hurry.look_limit_s(lease, tries))
         except KeyRejected:
             raise
         except CallFailed as failure:
+            if wish.hurry.left_s(lease) is not None:
+                return _Seen(None, answered=False)
             tries += 1
-            _remember_the_aim(services, lease, reason)
+            _remember_the_aim(services, lease, wish.reason)
             wait_s = max(_backoff_s(tries), failure.retry_after_s or 0)
-            if services.clock.monotonic_s() + wait_s >= stop_at_s:
+            if services.clock.monotonic_s() + wait_s >= wish.stop_at_s:
                 raise
-            services.clock.sleep(wait_s)
+            wish.hurry.rest(lease, wait_s)
 
 
 def _remember_the_aim(services: Services, lease: Lease, reason: str) -> None:
@@ -103,9 +106,9 @@ def _backoff_s(tries: int) -> float:
     return BACKOFF_S[min(max(tries, 1), len(BACKOFF_S)) - 1]
 
 
-def _look(services: Services, lease: Lease) -> _Seen:
+def _look(services: Services, lease: Lease, *, timeout_s: float | None = None) -> _Seen:
     try:
-        return _Seen(services.provider.get(lease.instance_id or ""))
+        return _Seen(services.provider.get(lease.instance_id or "", timeout_s=timeout_s))
     except InstanceAbsent:
         return _Seen(None)
 
@@ -113,10 +116,18 @@ def _look(services: Services, lease: Lease) -> _Seen:
 def _announce(services: Services, lease: Lease, seen: _Seen, reason: str) -> tuple[Lease, bool]:
     """Appends `delete-requested` where a DELETE is due, and says whether this process has to send it.
 
-    A box that a read has shown and that is gone needs none; an accepted DELETE is sent again only after it settled.
+    A box that a read has shown and that is gone needs none; an accepted DELETE is sent again only after it settled,
+    and to a box that is seen.
     """
     if lease.delete_result == "accepted" and (seen.instance is None or not _settled(services, lease)):
         return lease, False
+    if reason == "expired" and lease.phase in (Phase.READY, Phase.PROVISIONING):
+        _require_agreeing_date(services, lease)
+    if lease.phase is Phase.PROVISIONING:
+        kept = e.Rollback(
+            stage=reason, cause=_UNKEPT.get(reason, "it is not wanted any more"), shown=seen.instance is not None
+        )
+        lease = services.book.record(lease.lease_id, kept).lease
     fact = e.DeleteRequested(
         instance_id=lease.instance_id or "",
         attempt=lease.deletes + 1,
@@ -124,11 +135,22 @@ def _announce(services: Services, lease: Lease, seen: _Seen, reason: str) -> tup
         shown=seen.instance is not None,
     )
     already_deleting = lease.phase is Phase.DELETING
-    needed = seen.instance is not None or not lease.shown
+    needed = seen.instance is not None or not (seen.answered and lease.shown)
     if already_deleting and not needed:
         return lease, False
     entry = services.book.record(lease.lease_id, fact)
     return entry.lease, entry.appended and needed
+
+
+def _require_agreeing_date(services: Services, lease: Lease) -> None:
+    """Expiry is acted on only if the provider's clock says the same, by the `Date` (whole seconds) of that look."""
+    date, end = services.provider.server_date, lease.expires_at
+    if date is not None and end is not None and date + _DATE_RESOLUTION < end:
+        raise ProviderFailure(
+            f"lease {lease.slug} expired at {end:%H:%M:%SZ} by this machine's clock; by fal's it is {date:%H:%M:%SZ}",
+            hint="set the clock; nothing was deleted",
+            lease_id=lease.lease_id,
+        )
 
 
 def _settled(services: Services, lease: Lease) -> bool:

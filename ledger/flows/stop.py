@@ -4,11 +4,14 @@ from msgspec import Struct
 
 from ledger.domain import events as e
 from ledger.domain.errors import Conflict, InDoubt, NotFound
-from ledger.domain.ports import CallFailed, LeaseLock
+from ledger.domain.ports import CallFailed, KeyRejected, LeaseLock
 from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Phase
-from ledger.flows.release import CONFIRM_TIMEOUT_S, delete_box, finish, require_own_account
+from ledger.flows.rebind import own_account
+from ledger.flows.release import CONFIRM_TIMEOUT_S, delete_box, finish
 from ledger.flows.services import Services
+from ledger.flows.settle import settle
+from ledger.flows.takeover import take_over
 
 LOCK_WAIT_S = 10.0
 LOOK_EVERY_S = 0.5
@@ -17,7 +20,8 @@ LOOK_EVERY_S = 0.5
 class Stop(Struct, frozen=True, kw_only=True):
     """A wish to give one lease back. `token` is this process's random name, should it have to take over.
 
-    `cause` is what the DELETE is recorded under: stop or run-finished.
+    `cause` is what the DELETE is recorded under: stop or run-finished. `may_hurry` is for the process that leased the
+    box itself, and for no other (`delete_box`).
     """
 
     lease_id: str
@@ -25,6 +29,7 @@ class Stop(Struct, frozen=True, kw_only=True):
     token: str
     timeout_s: float = CONFIRM_TIMEOUT_S
     cause: str = "stop"
+    may_hurry: bool = False
 
 
 def stop(services: Services, wish: Stop) -> Lease:
@@ -45,27 +50,22 @@ def stop(services: Services, wish: Stop) -> Lease:
         lock.acquire(timeout_s=LOCK_WAIT_S)
     try:
         with services.interrupts.shielded():
-            return _stop_locked(services, wish)
+            return _stop_locked(services, wish, lock)
     finally:
         lock.release()
 
 
-def _stop_locked(services: Services, wish: Stop) -> Lease:
+def _stop_locked(services: Services, wish: Stop, lock: LeaseLock) -> Lease:
     lease = services.book.load(wish.lease_id)
     if lease.is_open and lease.confirmed_at is None and not (lease.nothing_sent or lease.rejected):
-        require_own_account(services, lease)
+        lease = own_account(services, lease)
     if lease.is_acquiring:
         lease = _take_over(services, wish, lease)
     match lease.phase:
         case Phase.RELEASED | None:
             return lease
         case Phase.IN_DOUBT:
-            raise InDoubt(
-                f"whether a box was made for lease {lease.slug} is unknown; that it is not wanted is recorded",
-                hint=_what_may_be_its_box(services, lease),
-                next_step=f"rentroll status {lease.slug}",
-                lease_id=lease.lease_id,
-            )
+            return _settle(services, wish, lease, lock)
         case Phase.PROVISIONING:
             fact = e.Rollback(stage="stop", cause=wish.reason, shown=lease.shown)
             services.book.record(lease.lease_id, fact)
@@ -73,22 +73,33 @@ def _stop_locked(services: Services, wish: Stop) -> Lease:
             pass
     if lease.instance_id is None:
         return finish(services, lease.lease_id)
-    return delete_box(services, lease.lease_id, reason=wish.cause, timeout_s=wish.timeout_s)
+    return delete_box(services, lease.lease_id, reason=wish.cause, timeout_s=wish.timeout_s, may_hurry=wish.may_hurry)
+
+
+def _settle(services: Services, wish: Stop, lease: Lease, lock: LeaseLock) -> Lease:
+    """One recovery pass. Where the provider cannot be asked the lease is as much in doubt as before."""
+    try:
+        return settle(services, lease.lease_id, lock=lock, token=wish.token)
+    except KeyRejected:
+        raise
+    except CallFailed as failure:
+        if services.book.load(lease.lease_id).phase is not Phase.IN_DOUBT:
+            raise
+        raise InDoubt(
+            f"whether a box was made for lease {lease.slug} could not be found out, and it stays open: "
+            f"{failure.message}",
+            hint="that nobody wants it is recorded; `rentroll watch` goes on by itself",
+            next_step=f"rentroll recover --only {lease.slug}",
+            lease_id=lease.lease_id,
+            retry_after_s=failure.retry_after_s,
+        ) from failure
 
 
 def _take_over(services: Services, wish: Stop, lease: Lease) -> Lease:
-    """The acquirer is dead: its lock was free. Fences it and records that the box is not wanted."""
-    facts: list[e.LeaseEvent] = [
-        e.AcquireFenced(
-            acquirer=wish.token,
-            deadline=services.clock.now(),
-            evidence="lock-free",
-            host=services.host,
-            pid=services.pid,
-        ),
-        e.StopRequested(reason=wish.reason),
-    ]
-    lease = services.book.record(lease.lease_id, *facts).lease
+    """The acquirer is dead: its lock was free. Fences it, once, and records that the box is not wanted."""
+    if not lease.is_taken_over:
+        take_over(services, lease, token=wish.token, holds_lock=True)
+    lease = services.book.record(lease.lease_id, e.StopRequested(reason=wish.reason)).lease
     return finish(services, lease.lease_id) if lease.phase is Phase.REQUESTED else lease
 
 
@@ -108,7 +119,7 @@ def _ask_the_acquirer(services: Services, wish: Stop, lock: LeaseLock) -> Lease:
         if lock.try_acquire():
             try:
                 with services.interrupts.shielded():
-                    return _stop_locked(services, wish)
+                    return _stop_locked(services, wish, lock)
             finally:
                 lock.release()
         services.clock.sleep(LOOK_EVERY_S)
@@ -118,23 +129,3 @@ def _ask_the_acquirer(services: Services, wish: Stop, lock: LeaseLock) -> Lease:
         next_step=f"rentroll status {lease.slug}",
         lease_id=wish.lease_id,
     )
-
-
-def _what_may_be_its_box(services: Services, lease: Lease) -> str:
-    """One look at the inventory: the instances that are new since the create and that no lease here holds."""
-    before = lease.request.ids_before if lease.request else ()
-    try:
-        inventory = services.provider.inventory()
-    except CallFailed as failure:
-        return f"the lease stays open until it is settled; fal could not be asked what is there: {failure.message}"
-    fact = e.InventoryObserved(
-        scope=services.provider.scope,
-        credential_binding=services.credential_binding,
-        begun_at=inventory.begun_at,
-        instances=inventory.instances,
-    )
-    services.book.record_account(fact)
-    new = [i.id for i in inventory.instances if i.id not in before and not services.book.register.find(i.id)]
-    if not new:
-        return "the lease stays open until it is settled; fal shows no instance that could be its box now"
-    return f"the lease stays open until it is settled; not known here, and new since its create: {', '.join(new)}"

@@ -4,10 +4,18 @@ from ledger.domain.errors import Conflict
 from ledger.flows.services import Services
 
 LOOK_EVERY_S = 1.0
+CALL_TIMEOUT_S = 30.0
+"""What a call to the provider may take at most; less where the time that is left is shorter."""
+_LEAST_S = 0.001
 
 
 class StopAsked(Conflict):
     """Somebody asked for this lease to be stopped while it was being acquired (W-42)."""
+
+
+def time_left_s(services: Services, stop_at_s: float) -> float:
+    """What is left until `stop_at_s` (monotonic), never so little that a call could not say why it failed."""
+    return max(stop_at_s - services.clock.monotonic_s(), _LEAST_S)
 
 
 def pause(services: Services, lease_id: str, seconds: float) -> None:

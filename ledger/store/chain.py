@@ -8,6 +8,7 @@ import re
 from hashlib import sha256
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_EMPTY = sha256()
 
 
 Covered = tuple[int, str, int, str, int, str, str, str]
@@ -20,5 +21,7 @@ def event_hash(prev_hash: str, covered: Covered) -> str:
     texts = f"{prev_hash}{stream}{kind}{recorded_at}{actor}"
     if not texts.isprintable() and _CONTROL.search(texts):
         raise ValueError(f"a field of event {position} holds a control character")
-    place = f"{prev_hash}\n{position}\n{stream}\n{sequence}\n{kind}\n{version}\n{recorded_at}\n{actor}\n"
-    return sha256(f"{place}{payload}".encode()).hexdigest()
+    lines = f"{prev_hash}\n{position}\n{stream}\n{sequence}\n{kind}\n{version}\n{recorded_at}\n{actor}\n{payload}"
+    digest = _EMPTY.copy()  # `sha256(text)` looks the algorithm up each time, for longer than it hashes
+    digest.update(lines.encode())
+    return digest.hexdigest()

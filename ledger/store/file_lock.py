@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ledger.store.private_files import FILE_MODE
 
+_AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
 _FIRST_PAUSE_S = 0.000_05
 _LONGEST_PAUSE_S = 0.001
 
@@ -24,7 +25,7 @@ class FileLock:
     def try_acquire(self) -> bool:
         """Takes the lock if it is free."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, _AT_ONCE)
         except BlockingIOError:
             return False
         return True
@@ -38,7 +39,7 @@ class FileLock:
     ) -> bool:
         """Waits for the lock at most `timeout_s`, looking again after a short, growing pause."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, _AT_ONCE)
         except BlockingIOError:
             return self._wait(timeout_s, monotonic, sleep)
         return True
@@ -52,6 +53,13 @@ class FileLock:
                 return True
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
         return False
+
+    def is_at(self, path: Path) -> bool:
+        """Whether this is still the file that another process would open at `path`."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), path.lstat())
+        except OSError:
+            return False
 
     def release(self) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from types import FrameType
 
 _MAIN_THREAD = threading.main_thread().ident
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# As plain numbers: the hash of an enumeration's member is a call of Python.
+_STOPS = (int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP))
 
 
 class HeldStops:
@@ -21,6 +22,8 @@ class HeldStops:
     whichever library started it, and Python would run the handler here all the same. A signal that has no handler in
     Python is left alone: it is ignored, or ends the process at once, and a transaction survives the end of a process.
     """
+
+    __slots__ = ("_arrived", "_former", "_to_deliver")
 
     def __init__(self) -> None:
         self._former: dict[int, Callable[[int, FrameType | None], object]] = {}

@@ -15,13 +15,15 @@ from ledger.store.private_files import make_private_folder
 WAIT_S = 10.0
 
 
-def is_worked_on(folder: Path, lease_id: str) -> bool:
+def is_worked_on(folder: Path, lease_id: str, *, by_client: bool = False) -> bool:
     """Whether a process holds a lease's lock, without making a file or waiting. A lock file that is missing is free.
 
-    One that was given back is empty, so only a lock whose holder may have died is tried, shared and for an instant.
+    `by_client` asks for the client's lock. One that was given back is empty, so only a lock whose holder may have died
+    is tried, shared and for an instant.
     """
     try:
-        descriptor = os.open(folder / f"{lease_id}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        path = _lock_file(folder, lease_id, of_client=by_client)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
@@ -34,24 +36,29 @@ def is_worked_on(folder: Path, lease_id: str) -> bool:
     return False
 
 
+def _lock_file(folder: Path, lease_id: str, *, of_client: bool) -> Path:
+    return folder / f"{lease_id}{'.client' if of_client else ''}.lock"
+
+
 class LeaseLock:
     """An exclusive lock on one lease, held by this process until it is released or the process dies.
 
     `folder` is where the lock files are (0700, made if missing); `purpose` tells a person what the holder is doing.
+    `of_client` is a lock of its own: it says that the `run` which leased a box for itself lives, at work or not.
     """
 
-    def __init__(self, folder: Path, lease_id: str, *, purpose: str) -> None:
+    def __init__(self, folder: Path, lease_id: str, *, purpose: str, of_client: bool = False) -> None:
         if not is_lease_id(lease_id):
             raise UsageFailure(f"not a lease id: {lease_id!r}")
-        self._path = folder / f"{lease_id}.lock"
+        self._path = _lock_file(folder, lease_id, of_client=of_client)
         self._lease_id = lease_id
         self._holder = f"pid {os.getpid()} on {os.uname().nodename}, {' '.join(purpose.split())}"
         self._held: FileLock | None = None
 
     @property
     def is_held(self) -> bool:
-        """Whether this object holds the lock."""
-        return self._held is not None
+        """Whether this object holds the lock, and others meet it: one on a file that is gone keeps nobody out."""
+        return self._held is not None and self._held.is_at(self._path)
 
     def acquire(
         self,
@@ -98,7 +105,7 @@ class LeaseLock:
                 held.close()
 
     def __enter__(self) -> Self:
-        if not self.is_held:
+        if self._held is None:
             self.acquire()
         return self
 
@@ -106,7 +113,7 @@ class LeaseLock:
         self.release()
 
     def _open(self) -> FileLock:
-        if self.is_held:
+        if self._held is not None:
             raise RuntimeError(f"the lock of {self._lease_id} is held already")
         try:
             make_private_folder(self._path.parent)

@@ -16,10 +16,11 @@ from ledger.domain.evolve import evolve
 from ledger.domain.names import suffixed_slug
 from ledger.domain.projection import claim_of
 from ledger.domain.state import Lease, Phase, Recorded
-from ledger.domain.units import format_time
 from ledger.store import sqlite_text as sql
+from ledger.store.codec import time_text
 
-SIGNS_OF_LIFE = (Touched, SyncFinished, RunStarted, RunFinished)
+Executing = sqlite3.Connection | sqlite3.Cursor
+SIGNS_OF_LIFE = frozenset((Touched, SyncFinished, RunStarted, RunFinished))
 _unindexed = itemgetter(*(Claim._fields.index(name) for name in sql.UNINDEXED))
 
 
@@ -32,16 +33,21 @@ def fold(lease: Lease, fact: Recorded) -> tuple[Lease, str | None]:
 
 
 def project(
-    connection: sqlite3.Connection, lease: Lease, position: int, failure: str | None, fact: Recorded | None = None
+    connection: Executing,
+    lease: Lease,
+    position: int,
+    failure: str | None,
+    fact: Recorded | None = None,
+    recorded_at: str | None = None,
 ) -> None:
     """Writes the claim of a lease whose newest fact stands at `position`; `failure` is what `fold` said of it.
 
-    With `fact`, that newest fact, a sign of life writes only what it can change. Raises only what would stop any
-    write: a full disk, a damaged file.
+    With `fact`, that newest fact, a sign of life writes only what it can change; `recorded_at` is its time as it was
+    stored, where that is at hand. Raises only what would stop any write: a full disk, a damaged file.
     """
     if failure is None:
         try:
-            if fact is None or not _touch(connection, lease, position, fact):
+            if fact is None or not _touch(connection, lease, position, fact, recorded_at):
                 _place(connection, claim_of(lease, position))
         except Exception as error:  # noqa: BLE001 - nor may a bug in the projection
             _raise_if_fatal(error)
@@ -65,15 +71,18 @@ def _unreadable(what: str, error: Exception) -> str:
     return f"{what} could not be understood ({type(error).__name__}: {error})"
 
 
-def _touch(connection: sqlite3.Connection, lease: Lease, position: int, fact: Recorded) -> bool:
+def _touch(connection: Executing, lease: Lease, position: int, fact: Recorded, recorded_at: str | None) -> bool:
     """Writes the activity of a claim, where the fact is a sign of life and the claim exists."""
-    if not isinstance(fact.event, SIGNS_OF_LIFE) or lease.touched_at is None or lease.expires_at is None:
+    if type(fact.event) not in SIGNS_OF_LIFE:
+        return False
+    touched_at, expires_at = lease.touched_at, lease.expires_at
+    if touched_at is None or expires_at is None:
         return False
     activity = (
         lease.sequence,
         position,
-        format_time(lease.touched_at),
-        format_time(lease.expires_at),
+        recorded_at if recorded_at and touched_at is fact.recorded_at else time_text(touched_at),
+        time_text(expires_at),
         lease.ttl_ms,
         lease.idle_timeout_ms,
         lease.lease_id,
@@ -81,7 +90,7 @@ def _touch(connection: sqlite3.Connection, lease: Lease, position: int, fact: Re
     return bool(connection.execute(sql.TOUCH_CLAIM, activity).rowcount)
 
 
-def _place(connection: sqlite3.Connection, claim: Claim) -> None:
+def _place(connection: Executing, claim: Claim) -> None:
     same = (*_unindexed(claim), claim.lease_id, claim.is_open, claim.instance_id)
     if connection.execute(sql.UPDATE_CLAIM, same).rowcount:
         return
@@ -91,7 +100,7 @@ def _place(connection: sqlite3.Connection, claim: Claim) -> None:
         connection.execute(sql.UPSERT_CLAIM, _out_of_the_way(connection, claim))
 
 
-def _out_of_the_way(connection: sqlite3.Connection, claim: Claim) -> Claim:
+def _out_of_the_way(connection: Executing, claim: Claim) -> Claim:
     """The claim as the unique indexes allow it: under a suffixed slug, or outside the index of boxes."""
 
     def is_taken(slug: str) -> bool:
@@ -108,14 +117,14 @@ def _out_of_the_way(connection: sqlite3.Connection, claim: Claim) -> Claim:
     return claim
 
 
-def _other(connection: sqlite3.Connection, statement: str, value: str, lease_id: str) -> str | None:
+def _other(connection: Executing, statement: str, value: str, lease_id: str) -> str | None:
     for (found,) in connection.execute(statement, (value,)).fetchall():
         if found != lease_id:
             return str(found)
     return None
 
 
-def _mark(connection: sqlite3.Connection, lease: Lease, position: int, failure: str) -> None:
+def _mark(connection: Executing, lease: Lease, position: int, failure: str) -> None:
     """Keeps the claim as it was, marked; a lease that has none yet gets one that says only what is certain."""
     contradiction = f"the facts of lease {lease.lease_id} contradict each other at event {position}: {failure}"
     marked = connection.execute(sql.MARK_CLAIM, (lease.sequence, position, contradiction, lease.lease_id))
@@ -125,7 +134,7 @@ def _mark(connection: sqlite3.Connection, lease: Lease, position: int, failure: 
 
 def _placeholder(lease: Lease, position: int, contradiction: str) -> Claim:
     """Open and in doubt, under its own id: what is not known must not look absent, free or released."""
-    at = format_time(lease.recorded_at) if lease.recorded_at else ""
+    at = time_text(lease.recorded_at) if lease.recorded_at else ""
     unknown: dict[str, Any] = dict.fromkeys(Claim._fields)
     texts = ("provider", "scope", "purpose", "actor", "host", "instance_type", "ssh_user", "work_root")
     return Claim(
@@ -143,6 +152,7 @@ def _placeholder(lease: Lease, position: int, contradiction: str) -> Claim:
             "ttl_ms": 0,
             "idle_timeout_ms": 0,
             "sent": 1,
+            "suspect": 0,
             "contradiction": contradiction,
         }
     )

@@ -55,7 +55,8 @@ class ClaimRebuild:
         if failure is None and before.sequence and _outline(before) == _outline(after):
             self._unwritten.add(fact.stream)
         else:
-            project(self._target, after, position, failure, fact)
+            # A row that was put off is written whole: a sign of life would update only the part that it changes.
+            project(self._target, after, position, failure, None if fact.stream in self._unwritten else fact)
             self._unwritten.discard(fact.stream)
         if not after.is_open and fact.stream not in self._unwritten:
             del self._states[fact.stream]

@@ -49,6 +49,9 @@ claims = sa.Table("claims", metadata, *_claim_columns(), sqlite_strict=True)
 
 _OPEN = sa.text("is_open = 1")
 _BOUND = sa.text("instance_id IS NOT NULL AND contradiction IS NULL")
+_RELEASED = sa.text("is_open = 0")
+_SUSPECT = sa.text("suspect = 1")
+_ACCOUNT = sa.text("stream = 'account'")
 _CONTRADICTED = sa.text("contradiction IS NOT NULL")
 
 # A name belongs to one open lease; a released one gives it back.
@@ -58,6 +61,14 @@ sa.Index("claims_instance", claims.c.instance_id, unique=True, sqlite_where=_BOU
 sa.Index("claims_contradicted", claims.c.instance_id, sqlite_where=_CONTRADICTED, postgresql_where=_CONTRADICTED)
 # Open work is found at a cost that follows what is open; `created_at` never changes, so an append does not touch it.
 sa.Index("claims_open", claims.c.created_at, sqlite_where=_OPEN, postgresql_where=_OPEN)
+
+# A released box that shows up again is looked for among what was released lately,
+sa.Index("claims_released", claims.c.released_at, sqlite_where=_RELEASED, postgresql_where=_RELEASED)
+# and a box that was never bound by the leases that may have made it.
+sa.Index("claims_suspect", claims.c.released_at, sqlite_where=_SUSPECT, postgresql_where=_SUSPECT)
+# What was seen of the account since a moment, without reading what happened to the leases. The stream is the same in
+# all of it, and named so that this index answers better than the one of streams.
+sa.Index("events_account", events.c.stream, events.c.position, sqlite_where=_ACCOUNT, postgresql_where=_ACCOUNT)
 
 ledger_meta = sa.Table(
     "ledger_meta",
@@ -70,8 +81,8 @@ ledger_meta = sa.Table(
 )
 
 
-def _refusing(name: str, moment: str, reason: str) -> str:
-    return f"CREATE TRIGGER {name} BEFORE {moment} BEGIN SELECT RAISE(ABORT, '{reason}'); END"
+def _refusing(name: str, moment: str, reason: str, how: str = "ABORT") -> str:
+    return f"CREATE TRIGGER {name} BEFORE {moment} BEGIN SELECT RAISE({how}, '{reason}'); END"
 
 
 SQLITE_TRIGGERS: tuple[str, ...] = (
@@ -79,13 +90,17 @@ SQLITE_TRIGGERS: tuple[str, ...] = (
     _refusing("events_no_update", "UPDATE ON events", "events are never changed"),
     # nor taken back,
     _refusing("events_no_delete", "DELETE ON events", "events are never deleted"),
-    # nor replaced: INSERT OR REPLACE deletes without firing a DELETE trigger. Without
-    # gaps, a missing event is seen; and an append to a stream that has moved on is refused here.
+    # nor replaced: INSERT OR REPLACE deletes without firing a DELETE trigger. Each continues the chain; without
+    # gaps, a missing event is seen; and an append to a stream that has moved on is refused here. FAIL and not ABORT:
+    # nothing was written yet, and SQLite need not keep a copy of every page in case there was.
     _refusing(
         "events_in_order",
         "INSERT ON events WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM events)"
+        " OR NEW.prev_hash IS NOT coalesce((SELECT hash FROM events WHERE position = NEW.position - 1),"
+        " printf('%064d', 0))"
         " OR NEW.sequence IS NOT (SELECT coalesce(max(sequence), 0) + 1 FROM events WHERE stream = NEW.stream)",
         "events are appended in order",
+        "FAIL",
     ),
     # Every credential binding was made with the salt: another one would disown every open lease.
     _refusing("ledger_meta_no_update", "UPDATE ON ledger_meta", "the identity of a ledger never changes"),

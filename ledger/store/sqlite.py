@@ -8,8 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from ledger.domain.rows import Verification
+from ledger.domain.errors import IntegrityFailure
+from ledger.domain.events import ACCOUNT_STREAM, InventoryObserved
 from ledger.domain.state import Lease
+from ledger.domain.suspects import Seen
+from ledger.store import sqlite_text as sql
+from ledger.store.codec import recorded
 from ledger.store.file_lock import FileLock
 from ledger.store.sqlite_append import load
 from ledger.store.sqlite_connect import BUSY_TIMEOUT_S, connect, exists
@@ -69,44 +73,52 @@ class SqliteRegister(SqliteReader):
         self._busy_timeout_s = busy_timeout_s
         self._mutex = threading.RLock()
         self._lock: FileLock | None = None
+        self._writing: SqliteWriting | None = None
 
     def close(self) -> None:
         with self._mutex:
             super().close()
             if self._lock is not None:
                 self._lock.close()
-                self._lock = None
+                self._lock = self._writing = None
 
     def load(self, lease_id: str) -> Lease:
         with self._mutex, sqlite_errors(self._path):
             return load(self._connection, lease_id)
 
-    def transaction(self) -> "SqliteWriting":
+    def transaction(self) -> SqliteWriting:
         """Alone on the ledger until the end of the block, which commits; any exception takes everything back.
 
         Raises `Conflict` if its turn does not come in time. Transactions do not nest.
         """
-        return SqliteWriting(self._connection, self._path, self._mutex, self._queue(), self._busy_timeout_s)
+        return self._writing or self._first_writing()
 
-    def verify(self) -> Verification:
-        from ledger.store.verify import verify_ledger
+    def first_position(self, stream: str) -> int:
+        found = self._query(sql.FIRST_POSITION, (stream,))
+        return int(found[0][0]) if found else 0
 
-        with sqlite_errors(self._path):
-            connection = connect(self._path)
+    def inventories(self, *, after: int) -> list[Seen]:
+        found: list[Seen] = []
+        for row in self.rows(ACCOUNT_STREAM, after=after, types=(InventoryObserved.TYPE,)):
             try:
-                # One snapshot: an append meanwhile must not look like a claim that is ahead of the log.
-                connection.execute("BEGIN")
-                return verify_ledger(connection)
-            finally:
-                connection.close()
+                fact = recorded(row)
+            except IntegrityFailure:
+                found.clear()  # it may have shown a box: what came before it proves nothing any more
+                continue
+            observed: Any = fact.event
+            found.append(Seen(position=row.position, recorded_at=fact.recorded_at, fact=observed))
+        return found
 
     def _query(self, text: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         with self._mutex:
             return super()._query(text, parameters)
 
-    def _queue(self) -> FileLock:
+    def _first_writing(self) -> SqliteWriting:
         with self._mutex:
-            if self._lock is None:
+            if self._lock is None or self._writing is None:
                 with sqlite_errors(self._path):
                     self._lock = FileLock(Path(f"{self._path}.lock"))
-            return self._lock
+                    self._writing = SqliteWriting(
+                        self._connection, self._path, self._mutex, self._lock, self._busy_timeout_s
+                    )
+            return self._writing

@@ -9,29 +9,41 @@ from ledger.domain.events import ACCOUNT_STREAM, AccountEvent, LeaseEvent
 from ledger.domain.evolve import replay
 from ledger.domain.rows import GENESIS, Head, Row
 from ledger.domain.state import Lease, Recorded
-from ledger.domain.units import format_time
 from ledger.store import sqlite_text as sql
 from ledger.store.chain import event_hash
-from ledger.store.codec import encode, recorded_stream
+from ledger.store.codec import encode, recorded_stream, time_text
 from ledger.store.projection import fold, project
 
 
 class SqliteTransaction:
     """The writing side of one `BEGIN IMMEDIATE`; of no use after it. Errors of SQLite pass through to the register."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._head: Head | None = None
-        self._position = 0
+    __slots__ = ("_cursor", "_head", "_is_known")
+
+    def __init__(self, cursor: sqlite3.Cursor, guessed_head: Head | None = None) -> None:
+        """`guessed_head` is what this connection wrote last: the head, unless another one has written since.
+
+        The first append tries it, which spares a read. The database refuses an event that does not follow its newest
+        one, by position and hash (the trigger `events_in_order`); then the head is read.
+        """
+        self._cursor = cursor
+        self._head = guessed_head
+        self._is_known = False
+
+    @property
+    def known_head(self) -> Head | None:
+        """The head, where it was read or written in this transaction."""
+        return self._head if self._is_known else None
 
     def load(self, lease_id: str) -> Lease:
-        return load(self._connection, lease_id)
+        return load(self._cursor, lease_id)
 
     def head(self) -> Head:
         """Read once: nobody else can append while this transaction lasts."""
-        if self._head is None:
-            found = self._connection.execute(sql.HEAD).fetchone()
-            self._head = Head(*found) if found else Head(0, GENESIS, None)
+        if self._head is None or not self._is_known:
+            found = self._cursor.execute(sql.HEAD).fetchone()
+            self._head = Head._make(found) if found else Head(0, GENESIS, None)
+            self._is_known = True
         return self._head
 
     def append(self, lease: Lease, facts: Sequence[LeaseEvent], *, at: datetime, actor: str) -> Lease:
@@ -44,11 +56,12 @@ class SqliteTransaction:
                 name = lease.slug or lease.lease_id
                 raise Conflict(f"lease {name} has changed meanwhile, try again", lease_id=lease.lease_id) from error
             lease, failure = fold(lease, event)
-            project(self._connection, lease, self._position, failure, event)
+            head = self.head()
+            project(self._cursor, lease, head.position, failure, event, head.recorded_at)
         return lease
 
     def append_account(self, fact: AccountEvent, *, at: datetime, actor: str) -> int:
-        newest = self._connection.execute(sql.STREAM_SEQUENCE, (ACCOUNT_STREAM,)).fetchone()[0]
+        newest = self._cursor.execute(sql.STREAM_SEQUENCE, (ACCOUNT_STREAM,)).fetchone()[0]
         self._insert(ACCOUNT_STREAM, newest + 1, fact, at, actor)
         return self.head().position
 
@@ -59,7 +72,7 @@ class SqliteTransaction:
         return self._holder(sql.INSTANCE_HOLDER, instance_id)
 
     def _holder(self, statement: str, value: str) -> str | None:
-        found = self._connection.execute(statement, (value,)).fetchone()
+        found = self._cursor.execute(statement, (value,)).fetchone()
         return None if found is None else str(found[0])
 
     def _insert(
@@ -67,18 +80,24 @@ class SqliteTransaction:
     ) -> Recorded:
         if at.tzinfo is None:
             raise TypeError("a fact is recorded at a time with a zone")
-        head = self.head()
-        position, recorded_at = head.position + 1, format_time(at)
+        head = self._head or self.head()
+        position, recorded_at = head.position + 1, time_text(at)
         payload, event = encode(fact)
         covered = (position, stream, sequence, fact.TYPE, fact.VERSION, recorded_at, actor, payload)
         digest = event_hash(head.hash, covered)
-        self._connection.execute(sql.INSERT_EVENT, (*covered, head.hash, digest))
+        try:
+            self._cursor.execute(sql.INSERT_EVENT, (*covered, head.hash, digest))
+        except sqlite3.IntegrityError:
+            if self._is_known:
+                raise
+            self.head()  # the guess may have been wrong
+            return self._insert(stream, sequence, fact, at, actor)
         self._head = Head(position, digest, recorded_at)
-        self._position = position
+        self._is_known = True
         return Recorded(stream=stream, sequence=sequence, recorded_at=at.astimezone(UTC), actor=actor, event=event)
 
 
-def load(connection: sqlite3.Connection, lease_id: str) -> Lease:
+def load(connection: sqlite3.Connection | sqlite3.Cursor, lease_id: str) -> Lease:
     """The lease as its stream says. Raises `IntegrityFailure` where one of its events cannot be read."""
     rows: list[Row] = []
     while page := connection.execute(sql.STREAM_ROWS, (lease_id, rows[-1].sequence if rows else 0)).fetchall():

@@ -47,7 +47,7 @@ def ledger_error(error: sqlite3.Error, path: str) -> RentrollError:
         case sqlite3.SQLITE_IOERR:
             return UsageFailure(
                 f"the ledger cannot be read or written: {error}",
-                hint=f"nothing of this step was recorded; check the file system of {path}",
+                hint=f"nothing of this step was recorded; check that the file system of {path} works and has room",
             )
         case _:
             return IntegrityFailure(

@@ -8,12 +8,15 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from ledger.domain.claim import Claim
+from ledger.domain.claim import Claim, newest_first
 from ledger.domain.errors import IntegrityFailure
-from ledger.domain.rows import GENESIS, Head, Row
+from ledger.domain.rows import GENESIS, Head, Row, Verification
 from ledger.store import sqlite_text as sql
-from ledger.store.sqlite_connect import connect, exists
+from ledger.store.sqlite_connect import connect_to_read, exists
 from ledger.store.sqlite_errors import sqlite_errors
+
+ACCOUNT = "account"
+"""The account's stream: `ledger.domain.events`, which a listing does not load, says the same."""
 
 
 class SqliteReader:
@@ -54,6 +57,18 @@ class SqliteReader:
             raise IntegrityFailure(f"the ledger {self._path} has lost its identity", hint="put a backup in its place")
         return found[0]
 
+    def verify(self) -> Verification:
+        from ledger.store.verify import verify_ledger
+
+        with sqlite_errors(self._path):
+            connection = connect_to_read(self._path)
+            try:
+                # One snapshot: an append meanwhile must not look like a claim that is ahead of the log.
+                connection.execute("BEGIN")
+                return verify_ledger(connection)
+            finally:
+                connection.close()
+
     def claim(self, lease_id: str) -> Claim | None:
         found = self._query(sql.CLAIM, (lease_id,))
         return Claim(*found[0]) if found else None
@@ -69,18 +84,24 @@ class SqliteReader:
         )
         return [Claim(*row) for row in found]
 
+    def released_since(self, moment: str) -> list[Claim]:
+        return [Claim(*row) for row in self._query(sql.RELEASED_SINCE, (moment,))]
+
+    def suspects(self, since: str) -> list[Claim]:
+        return newest_first([Claim(*row) for row in self._query(sql.SUSPECTS, (since,))])
+
     def rows(self, stream: str | None = None, *, after: int = 0, types: Iterable[str] = ()) -> Iterator[Row]:
         """Events in order of position, a page at a time: no snapshot is held between two pages."""
         wanted = frozenset(types)
-        pages = self._all_pages(after) if stream is None else self._stream_pages(stream)
+        pages = self._stream_pages(stream) if stream not in (None, ACCOUNT) else self._pages(stream, after)
         for page in pages:
             for values in page:
                 row = Row(*values)
                 if row.position > after and (not wanted or row.type in wanted):
                     yield row
 
-    def _all_pages(self, after: int) -> Iterator[list[Any]]:
-        while page := self._query(sql.ROWS, (after,)):
+    def _pages(self, stream: str | None, after: int) -> Iterator[list[Any]]:
+        while page := self._query(sql.ROWS if stream is None else sql.ACCOUNT_ROWS, (after,)):
             yield page
             after = page[-1][0]
 
@@ -99,4 +120,4 @@ def open_sqlite_reader(path: str | os.PathLike[str]) -> SqliteReader | None:
     """
     text = os.fspath(path)
     with sqlite_errors(text):
-        return SqliteReader(connect(text), text) if exists(text) else None
+        return SqliteReader(connect_to_read(text), text) if exists(text) else None

@@ -12,8 +12,8 @@ SELECT coalesce(max(events.sequence), 0) AS coalesce_1 FROM events WHERE events.
 
 # Binds position, stream, sequence, type, version, recorded_at, actor, payload, prev_hash, hash
 INSERT_EVENT = """
-INSERT INTO events (position, stream, sequence, type, version, recorded_at, actor, payload, prev_hash, hash) VALUES
-(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT OR FAIL INTO events (position, stream, sequence, type, version, recorded_at, actor, payload, prev_hash, hash)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 # Binds after
@@ -30,6 +30,18 @@ events.actor, events.payload, events.prev_hash, events.hash FROM events WHERE ev
 > ? ORDER BY events.sequence LIMIT 1000 OFFSET 0
 """
 
+# Binds after
+ACCOUNT_ROWS = """
+SELECT events.position, events.stream, events.sequence, events.type, events.version, events.recorded_at,
+events.actor, events.payload, events.prev_hash, events.hash FROM events WHERE events.stream = 'account' AND
+events.position > ? ORDER BY events.position LIMIT 1000 OFFSET 0
+"""
+
+# Binds stream
+FIRST_POSITION = """
+SELECT events.position FROM events WHERE events.stream = ? AND events.sequence = 1
+"""
+
 # Binds nothing
 STREAM_PLACES = """
 SELECT events.stream, events.sequence, events.position FROM events ORDER BY events.stream, events.sequence
@@ -40,15 +52,15 @@ SELECT events.stream, events.sequence, events.position FROM events ORDER BY even
 # new_ssh_port, new_ssh_user, new_host_key_fingerprint, new_work_root, new_keep_until, new_keep_reason,
 # new_ready_at, new_touched_at, new_expires_at, new_released_at, new_acquire_deadline, new_ttl_ms,
 # new_idle_timeout_ms, new_rate_per_hour, new_currency, new_rate_source, new_billed_from, new_billed_until,
-# new_sent, new_failure_stage, new_failure_cause, new_stop_reason, new_delete_cause, new_credential_binding,
-# of_lease, as_open, of_instance
+# new_sent, new_suspect, new_failure_stage, new_failure_cause, new_stop_reason, new_delete_cause, new_retry_at,
+# new_credential_binding, of_lease, as_open, of_instance
 UPDATE_CLAIM = """
 UPDATE claims SET sequence=?, position=?, phase=?, outcome=?, provider=?, scope=?, purpose=?, actor=?, host=?,
 repository=?, instance_type=?, sector=?, region=?, provider_status=?, ssh_host=?, ssh_port=?, ssh_user=?,
 host_key_fingerprint=?, work_root=?, keep_until=?, keep_reason=?, ready_at=?, touched_at=?, expires_at=?,
 released_at=?, acquire_deadline=?, ttl_ms=?, idle_timeout_ms=?, rate_per_hour=?, currency=?, rate_source=?,
-billed_from=?, billed_until=?, sent=?, failure_stage=?, failure_cause=?, stop_reason=?, delete_cause=?,
-credential_binding=? WHERE claims.lease_id = ? AND claims.is_open = ? AND claims.instance_id IS ?
+billed_from=?, billed_until=?, sent=?, suspect=?, failure_stage=?, failure_cause=?, stop_reason=?, delete_cause=?,
+retry_at=?, credential_binding=? WHERE claims.lease_id = ? AND claims.is_open = ? AND claims.instance_id IS ?
 """
 
 # Binds new_sequence, new_position, new_touched_at, new_expires_at, new_ttl_ms, new_idle_timeout_ms, of_lease
@@ -61,29 +73,31 @@ claims.lease_id = ?
 # repository, instance_id, instance_type, sector, region, provider_status, ssh_host, ssh_port, ssh_user,
 # host_key_fingerprint, work_root, keep_until, keep_reason, created_at, ready_at, touched_at, expires_at,
 # released_at, acquire_deadline, ttl_ms, idle_timeout_ms, rate_per_hour, currency, rate_source, billed_from,
-# billed_until, sent, failure_stage, failure_cause, stop_reason, delete_cause, credential_binding, contradiction
+# billed_until, sent, suspect, failure_stage, failure_cause, stop_reason, delete_cause, retry_at,
+# credential_binding, contradiction
 UPSERT_CLAIM = """
 INSERT INTO claims (lease_id, sequence, position, is_open, phase, outcome, slug, provider, scope, purpose, actor,
 host, repository, instance_id, instance_type, sector, region, provider_status, ssh_host, ssh_port, ssh_user,
 host_key_fingerprint, work_root, keep_until, keep_reason, created_at, ready_at, touched_at, expires_at, released_at,
 acquire_deadline, ttl_ms, idle_timeout_ms, rate_per_hour, currency, rate_source, billed_from, billed_until, sent,
-failure_stage, failure_cause, stop_reason, delete_cause, credential_binding, contradiction) VALUES (?, ?, ?, ?, ?,
-?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-?) ON CONFLICT (lease_id) DO UPDATE SET sequence = excluded.sequence, position = excluded.position, is_open =
-excluded.is_open, phase = excluded.phase, outcome = excluded.outcome, slug = CASE WHEN (claims.is_open = 0 AND
-excluded.is_open = 1) THEN excluded.slug ELSE claims.slug END, provider = excluded.provider, scope = excluded.scope,
-purpose = excluded.purpose, actor = excluded.actor, host = excluded.host, repository = excluded.repository,
-instance_id = excluded.instance_id, instance_type = excluded.instance_type, sector = excluded.sector, region =
-excluded.region, provider_status = excluded.provider_status, ssh_host = excluded.ssh_host, ssh_port =
-excluded.ssh_port, ssh_user = excluded.ssh_user, host_key_fingerprint = excluded.host_key_fingerprint, work_root =
-excluded.work_root, keep_until = excluded.keep_until, keep_reason = excluded.keep_reason, created_at =
+suspect, failure_stage, failure_cause, stop_reason, delete_cause, retry_at, credential_binding, contradiction)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (lease_id) DO UPDATE SET sequence = excluded.sequence, position =
+excluded.position, is_open = excluded.is_open, phase = excluded.phase, outcome = excluded.outcome, slug = CASE WHEN
+(claims.is_open = 0 AND excluded.is_open = 1) THEN excluded.slug ELSE claims.slug END, provider = excluded.provider,
+scope = excluded.scope, purpose = excluded.purpose, actor = excluded.actor, host = excluded.host, repository =
+excluded.repository, instance_id = excluded.instance_id, instance_type = excluded.instance_type, sector =
+excluded.sector, region = excluded.region, provider_status = excluded.provider_status, ssh_host = excluded.ssh_host,
+ssh_port = excluded.ssh_port, ssh_user = excluded.ssh_user, host_key_fingerprint = excluded.host_key_fingerprint,
+work_root = excluded.work_root, keep_until = excluded.keep_until, keep_reason = excluded.keep_reason, created_at =
 excluded.created_at, ready_at = excluded.ready_at, touched_at = excluded.touched_at, expires_at =
 excluded.expires_at, released_at = excluded.released_at, acquire_deadline = excluded.acquire_deadline, ttl_ms =
 excluded.ttl_ms, idle_timeout_ms = excluded.idle_timeout_ms, rate_per_hour = excluded.rate_per_hour, currency =
 excluded.currency, rate_source = excluded.rate_source, billed_from = excluded.billed_from, billed_until =
-excluded.billed_until, sent = excluded.sent, failure_stage = excluded.failure_stage, failure_cause =
-excluded.failure_cause, stop_reason = excluded.stop_reason, delete_cause = excluded.delete_cause, credential_binding
-= excluded.credential_binding, contradiction = coalesce(excluded.contradiction, claims.contradiction)
+excluded.billed_until, sent = excluded.sent, suspect = excluded.suspect, failure_stage = excluded.failure_stage,
+failure_cause = excluded.failure_cause, stop_reason = excluded.stop_reason, delete_cause = excluded.delete_cause,
+retry_at = excluded.retry_at, credential_binding = excluded.credential_binding, contradiction =
+coalesce(excluded.contradiction, claims.contradiction)
 """
 
 # Binds new_sequence, new_position, new_contradiction, of_lease
@@ -99,9 +113,9 @@ claims.instance_type, claims.sector, claims.region, claims.provider_status, clai
 claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
 claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
 claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
-claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.failure_stage,
-claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.credential_binding, claims.contradiction FROM
-claims WHERE claims.lease_id = ?
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims WHERE claims.lease_id = ?
 """
 
 # Binds nothing
@@ -112,9 +126,9 @@ claims.instance_type, claims.sector, claims.region, claims.provider_status, clai
 claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
 claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
 claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
-claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.failure_stage,
-claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.credential_binding, claims.contradiction FROM
-claims WHERE claims.is_open = 1 ORDER BY claims.created_at DESC, claims.position DESC
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims WHERE claims.is_open = 1 ORDER BY claims.created_at DESC, claims.position DESC
 """
 
 # Binds nothing
@@ -125,9 +139,9 @@ claims.instance_type, claims.sector, claims.region, claims.provider_status, clai
 claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
 claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
 claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
-claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.failure_stage,
-claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.credential_binding, claims.contradiction FROM
-claims ORDER BY claims.created_at DESC, claims.position DESC
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims ORDER BY claims.created_at DESC, claims.position DESC
 """
 
 # Binds nothing
@@ -138,9 +152,45 @@ claims.instance_type, claims.sector, claims.region, claims.provider_status, clai
 claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
 claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
 claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
-claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.failure_stage,
-claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.credential_binding, claims.contradiction FROM
-claims ORDER BY claims.lease_id
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims ORDER BY claims.lease_id
+"""
+
+# Binds released_at
+RELEASED_SINCE = """
+SELECT claims.lease_id, claims.sequence, claims.position, claims.is_open, claims.phase, claims.outcome, claims.slug,
+claims.provider, claims.scope, claims.purpose, claims.actor, claims.host, claims.repository, claims.instance_id,
+claims.instance_type, claims.sector, claims.region, claims.provider_status, claims.ssh_host, claims.ssh_port,
+claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
+claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
+claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims WHERE claims.is_open = 0 AND claims.released_at > ? ORDER BY claims.released_at
+DESC
+"""
+
+# Binds released_at
+SUSPECTS = """
+SELECT claims.lease_id, claims.sequence, claims.position, claims.is_open, claims.phase, claims.outcome, claims.slug,
+claims.provider, claims.scope, claims.purpose, claims.actor, claims.host, claims.repository, claims.instance_id,
+claims.instance_type, claims.sector, claims.region, claims.provider_status, claims.ssh_host, claims.ssh_port,
+claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
+claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
+claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims WHERE claims.suspect = 1 AND claims.released_at IS NULL UNION ALL SELECT
+claims.lease_id, claims.sequence, claims.position, claims.is_open, claims.phase, claims.outcome, claims.slug,
+claims.provider, claims.scope, claims.purpose, claims.actor, claims.host, claims.repository, claims.instance_id,
+claims.instance_type, claims.sector, claims.region, claims.provider_status, claims.ssh_host, claims.ssh_port,
+claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
+claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
+claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims WHERE claims.suspect = 1 AND claims.released_at > ?
 """
 
 # Binds slug
@@ -151,9 +201,9 @@ claims.instance_type, claims.sector, claims.region, claims.provider_status, clai
 claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
 claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
 claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
-claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.failure_stage,
-claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.credential_binding, claims.contradiction FROM
-claims WHERE claims.is_open = 1 AND claims.slug = ?
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims WHERE claims.is_open = 1 AND claims.slug = ?
 """
 
 # Binds instance_id, instance_id_again
@@ -164,18 +214,18 @@ claims.instance_type, claims.sector, claims.region, claims.provider_status, clai
 claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
 claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
 claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
-claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.failure_stage,
-claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.credential_binding, claims.contradiction FROM
-claims WHERE claims.instance_id = ? AND claims.contradiction IS NULL UNION ALL SELECT claims.lease_id,
-claims.sequence, claims.position, claims.is_open, claims.phase, claims.outcome, claims.slug, claims.provider,
-claims.scope, claims.purpose, claims.actor, claims.host, claims.repository, claims.instance_id,
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims WHERE claims.instance_id = ? AND claims.contradiction IS NULL UNION ALL SELECT
+claims.lease_id, claims.sequence, claims.position, claims.is_open, claims.phase, claims.outcome, claims.slug,
+claims.provider, claims.scope, claims.purpose, claims.actor, claims.host, claims.repository, claims.instance_id,
 claims.instance_type, claims.sector, claims.region, claims.provider_status, claims.ssh_host, claims.ssh_port,
 claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
 claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
 claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
-claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.failure_stage,
-claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.credential_binding, claims.contradiction FROM
-claims WHERE claims.instance_id = ? AND claims.contradiction IS NOT NULL
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims WHERE claims.instance_id = ? AND claims.contradiction IS NOT NULL
 """
 
 # Binds slug
@@ -205,6 +255,9 @@ NULL, version INTEGER NOT NULL, recorded_at TEXT NOT NULL, actor TEXT NOT NULL, 
 TEXT NOT NULL, hash TEXT NOT NULL, PRIMARY KEY (position), CONSTRAINT events_stream_sequence UNIQUE (stream,
 sequence) ) STRICT
 """,
+    "events_account": """
+CREATE INDEX events_account ON events (stream, position) WHERE stream = 'account'
+""",
     "claims": """
 CREATE TABLE claims ( lease_id TEXT NOT NULL, sequence INTEGER NOT NULL, position INTEGER NOT NULL, is_open INTEGER
 NOT NULL, phase TEXT NOT NULL, outcome TEXT, slug TEXT NOT NULL, provider TEXT NOT NULL, scope TEXT NOT NULL,
@@ -213,8 +266,9 @@ TEXT NOT NULL, sector TEXT, region TEXT, provider_status TEXT, ssh_host TEXT, ss
 NULL, host_key_fingerprint TEXT, work_root TEXT NOT NULL, keep_until TEXT, keep_reason TEXT, created_at TEXT NOT
 NULL, ready_at TEXT, touched_at TEXT, expires_at TEXT NOT NULL, released_at TEXT, acquire_deadline TEXT NOT NULL,
 ttl_ms INTEGER NOT NULL, idle_timeout_ms INTEGER NOT NULL, rate_per_hour TEXT, currency TEXT, rate_source TEXT,
-billed_from TEXT, billed_until TEXT, sent INTEGER NOT NULL, failure_stage TEXT, failure_cause TEXT, stop_reason
-TEXT, delete_cause TEXT, credential_binding TEXT NOT NULL, contradiction TEXT, PRIMARY KEY (lease_id) ) STRICT
+billed_from TEXT, billed_until TEXT, sent INTEGER NOT NULL, suspect INTEGER NOT NULL, failure_stage TEXT,
+failure_cause TEXT, stop_reason TEXT, delete_cause TEXT, retry_at TEXT, credential_binding TEXT NOT NULL,
+contradiction TEXT, PRIMARY KEY (lease_id) ) STRICT
 """,
     "claims_contradicted": """
 CREATE INDEX claims_contradicted ON claims (instance_id) WHERE contradiction IS NOT NULL
@@ -228,6 +282,12 @@ CREATE INDEX claims_open ON claims (created_at) WHERE is_open = 1
     "claims_open_slug": """
 CREATE UNIQUE INDEX claims_open_slug ON claims (slug) WHERE is_open = 1
 """,
+    "claims_released": """
+CREATE INDEX claims_released ON claims (released_at) WHERE is_open = 0
+""",
+    "claims_suspect": """
+CREATE INDEX claims_suspect ON claims (released_at) WHERE suspect = 1
+""",
     "ledger_meta": """
 CREATE TABLE ledger_meta ( id INTEGER NOT NULL CHECK (id = 1), ledger_id TEXT NOT NULL, salt TEXT NOT NULL,
 created_at TEXT NOT NULL, PRIMARY KEY (id) ) STRICT
@@ -240,8 +300,9 @@ CREATE TRIGGER events_no_delete BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT
 """,
     "events_in_order": """
 CREATE TRIGGER events_in_order BEFORE INSERT ON events WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) +
-1 FROM events) OR NEW.sequence IS NOT (SELECT coalesce(max(sequence), 0) + 1 FROM events WHERE stream = NEW.stream)
-BEGIN SELECT RAISE(ABORT, 'events are appended in order'); END
+1 FROM events) OR NEW.prev_hash IS NOT coalesce((SELECT hash FROM events WHERE position = NEW.position - 1),
+printf('%064d', 0)) OR NEW.sequence IS NOT (SELECT coalesce(max(sequence), 0) + 1 FROM events WHERE stream =
+NEW.stream) BEGIN SELECT RAISE(FAIL, 'events are appended in order'); END
 """,
     "ledger_meta_no_update": """
 CREATE TRIGGER ledger_meta_no_update BEFORE UPDATE ON ledger_meta BEGIN SELECT RAISE(ABORT, 'the identity of a
@@ -292,9 +353,11 @@ UNINDEXED: tuple[str, ...] = (
     "billed_from",
     "billed_until",
     "sent",
+    "suspect",
     "failure_stage",
     "failure_cause",
     "stop_reason",
     "delete_cause",
+    "retry_at",
     "credential_binding",
 )

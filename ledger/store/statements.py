@@ -49,11 +49,16 @@ UNINDEXED: tuple[str, ...] = tuple(
     for column in claims.c
     if column.name not in ("lease_id", "is_open", "slug", "instance_id", "created_at", "contradiction")
 )
-"""What most facts change in a claim. SQLite rewrites an index for each column that is set, changed or not."""
+"""What most facts change in a claim. SQLite rewrites an index for each column that is set, changed or not, for a row
+that is in it: `released_at` and `suspect` are only in indexes of released leases and of suspects.
+"""
 
 
 def _update_claim() -> sa.Update:
-    """The same as the upsert where neither the lease's end nor its box has changed: no index is touched."""
+    """The same as the upsert where neither the lease's end nor its box has changed.
+
+    No index is touched while the lease is open and no suspect.
+    """
     return (
         claims.update()
         .values({name: sa.bindparam(f"new_{name}") for name in UNINDEXED})
@@ -84,7 +89,7 @@ STATEMENTS: dict[str, ClauseElement] = {
     "STREAM_SEQUENCE": sa.select(sa.func.coalesce(sa.func.max(events.c.sequence), sa.literal_column("0"))).where(
         events.c.stream == sa.bindparam("stream")
     ),
-    "INSERT_EVENT": events.insert().values(_every_column(events)),
+    "INSERT_EVENT": events.insert().prefix_with("OR FAIL").values(_every_column(events)),
     "ROWS": _page(
         sa.select(events).where(events.c.position > sa.bindparam("after")).order_by(events.c.position),
     ),
@@ -92,6 +97,14 @@ STATEMENTS: dict[str, ClauseElement] = {
         sa.select(events)
         .where(events.c.stream == sa.bindparam("stream"), events.c.sequence > sa.bindparam("after"))
         .order_by(events.c.sequence),
+    ),
+    "ACCOUNT_ROWS": _page(
+        sa.select(events)
+        .where(events.c.stream == sa.literal_column("'account'"), events.c.position > sa.bindparam("after"))
+        .order_by(events.c.position),
+    ),
+    "FIRST_POSITION": sa.select(events.c.position).where(
+        events.c.stream == sa.bindparam("stream"), events.c.sequence == _one
     ),
     "STREAM_PLACES": sa.select(events.c.stream, events.c.sequence, events.c.position).order_by(
         events.c.stream, events.c.sequence
@@ -110,6 +123,13 @@ STATEMENTS: dict[str, ClauseElement] = {
     "OPEN_CLAIMS": sa.select(claims).where(_is_open).order_by(claims.c.created_at.desc(), claims.c.position.desc()),
     "ALL_CLAIMS": sa.select(claims).order_by(claims.c.created_at.desc(), claims.c.position.desc()),
     "CLAIMS_BY_LEASE": sa.select(claims).order_by(claims.c.lease_id),
+    "RELEASED_SINCE": sa.select(claims)
+    .where(claims.c.is_open == sa.literal_column("0"), claims.c.released_at > sa.bindparam("released_at"))
+    .order_by(claims.c.released_at.desc()),
+    "SUSPECTS": sa.union_all(
+        sa.select(claims).where(claims.c.suspect == _one, claims.c.released_at.is_(None)),
+        sa.select(claims).where(claims.c.suspect == _one, claims.c.released_at > sa.bindparam("released_at")),
+    ),
     "CLAIM_BY_SLUG": sa.select(claims).where(_open_claim),
     "CLAIMS_BY_INSTANCE": sa.union_all(
         sa.select(claims).where(_of_instance, claims.c.contradiction.is_(None)),

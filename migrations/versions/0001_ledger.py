@@ -42,6 +42,8 @@ def _events() -> None:
         sa.UniqueConstraint("stream", "sequence", name="events_stream_sequence"),
         sqlite_strict=True,
     )
+    account = sa.text("stream = 'account'")
+    op.create_index("events_account", "events", ["stream", "position"], sqlite_where=account, postgresql_where=account)
 
 
 _CLAIM_COLUMNS = """
@@ -51,8 +53,8 @@ instance_type text, sector text?, region text?, provider_status text?, ssh_host 
 ssh_user text, host_key_fingerprint text?, work_root text, keep_until text?, keep_reason text?, created_at text,
 ready_at text?, touched_at text?, expires_at text, released_at text?, acquire_deadline text, ttl_ms integer,
 idle_timeout_ms integer, rate_per_hour text?, currency text?, rate_source text?, billed_from text?,
-billed_until text?, sent integer, failure_stage text?, failure_cause text?, stop_reason text?, delete_cause text?,
-credential_binding text, contradiction text?
+billed_until text?, sent integer, suspect integer, failure_stage text?, failure_cause text?, stop_reason text?,
+delete_cause text?, retry_at text?, credential_binding text, contradiction text?
 """
 """Name and type of each column; `?` where it may be null."""
 
@@ -75,6 +77,8 @@ def _claims() -> None:
         ("claims_instance", "instance_id", True, "instance_id IS NOT NULL AND contradiction IS NULL"),
         ("claims_contradicted", "instance_id", False, "contradiction IS NOT NULL"),
         ("claims_open", "created_at", False, "is_open = 1"),
+        ("claims_released", "released_at", False, "is_open = 0"),
+        ("claims_suspect", "released_at", False, "suspect = 1"),
     ):
         op.create_index(
             index, "claims", [column], unique=unique, sqlite_where=sa.text(where), postgresql_where=sa.text(where)
@@ -106,8 +110,10 @@ _SQLITE_TRIGGERS = (
     (
         "CREATE TRIGGER events_in_order BEFORE INSERT ON events"
         " WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM events)"
+        " OR NEW.prev_hash IS NOT coalesce((SELECT hash FROM events WHERE position = NEW.position - 1),"
+        " printf('%064d', 0))"
         " OR NEW.sequence IS NOT (SELECT coalesce(max(sequence), 0) + 1 FROM events WHERE stream = NEW.stream)"
-        " BEGIN SELECT RAISE(ABORT, 'events are appended in order'); END"
+        " BEGIN SELECT RAISE(FAIL, 'events are appended in order'); END"
     ),
     # Every credential binding was made with the salt: another one would disown every open lease.
     (

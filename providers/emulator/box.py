@@ -18,7 +18,7 @@ _SFTP_VERSION = 3
 
 
 class _Server(asyncssh.SSHServer):
-    """Accepts one user with one public key; `none` and passwords are refused by asyncssh's defaults."""
+    """Accepts one user as the box's policy says; passwords are refused by asyncssh's defaults."""
 
     def __init__(self, box: "Box") -> None:
         self._box = box
@@ -31,13 +31,13 @@ class _Server(asyncssh.SSHServer):
         self._box.connections.discard(self._conn)
 
     def begin_auth(self, _username: str) -> bool:
-        return True
+        return self._box.ssh_policy != "anybody"
 
     def public_key_auth_supported(self) -> bool:
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return username == self._box.user and key.public_data == self._box.accepted_key
+        return username == self._box.user and self._box.accepts(key.public_data)
 
     def session_requested(self) -> "_Session":
         return _Session(self._box)
@@ -75,16 +75,17 @@ class _Session(asyncssh.SSHServerProcess[bytes]):
 
 
 class Box:
-    """A running box. `home` is the login's home, below `folder`; the instance's own key is all that logs in."""
+    """A running box. `home` is the login's home, below `folder`; `ssh_policy` says who may log in, at any time."""
 
     def __init__(self, instance: InstanceView, *, folder: Path, user: str) -> None:
         self.home = folder / "home"
         self.user = user
         self.connections: set[asyncssh.SSHServerConnection] = set()
         self.children: set[Process] = set()
-        self.accepted_key = _public_data(instance.public_key)
+        self.ssh_policy = instance.ssh_policy
         self._address = instance.ip or ""
-        self._public_key = instance.public_key
+        self._accepted_key = _public_data(instance.public_key)
+        self._authorized_keys = _authorized_keys(instance)
         self._folder = folder
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,8 +98,12 @@ class Box:
         (self._folder / "tmp").mkdir(mode=0o700, exist_ok=True)
         authorized_keys = self.home / ".ssh" / "authorized_keys"
         authorized_keys.touch(mode=0o600)
-        authorized_keys.write_text(f"{self._public_key}\n" if self._public_key else "")
+        authorized_keys.write_text(self._authorized_keys)
         await self._listen(port)
+
+    def accepts(self, key: bytes) -> bool:
+        """Whether a public key logs in now."""
+        return self.ssh_policy == "every-key" or (self.ssh_policy == "own-key" and key == self._accepted_key)
 
     async def rekey(self, port: int) -> None:
         """Drops every connection and listens again under another host key, as another machine would."""
@@ -158,6 +163,12 @@ def listening_socket(address: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _authorized_keys(instance: InstanceView) -> str:
+    if instance.authorized_keys is not None:
+        return instance.authorized_keys
+    return f"{instance.public_key}\n" if instance.public_key else ""
 
 
 def _public_data(line: str | None) -> bytes | None:

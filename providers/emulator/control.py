@@ -11,6 +11,7 @@ from msgspec import Struct
 from providers.emulator.accounts import Permissions
 from providers.emulator.clock import EmulatorClock
 from providers.emulator.faults import Fault
+from providers.emulator.machines import SshPolicy
 from providers.emulator.messages import Request, Response
 from providers.emulator.registry import NoCapacity
 from providers.emulator.state import FalState
@@ -33,12 +34,20 @@ class NewInstance(Struct, frozen=True, kw_only=True):
     sector: str | None = None
     instance_id: str | None = None
     ready: bool = True
+    ssh_policy: SshPolicy = "own-key"
+    authorized_keys: str | None = None
 
 
 class ForcedStatus(Struct, frozen=True):
     """The status to pin; null lets it follow time again."""
 
     status: str | None
+
+
+class NewPolicy(Struct, frozen=True):
+    """Whom a box's SSH server is to let in."""
+
+    ssh_policy: SshPolicy
 
 
 class NewKey(Struct, frozen=True, kw_only=True):
@@ -116,6 +125,9 @@ class ControlApi:
             case "PUT", "instances", instance_id, "status":
                 status = msgspec.json.decode(request.body, type=ForcedStatus).status
                 self._state.force_status(instance_id, status)
+            case "PUT", "instances", instance_id, "ssh-policy":
+                policy = msgspec.json.decode(request.body, type=NewPolicy).ssh_policy
+                self._state.set_ssh_policy(instance_id, policy)
             case "POST", "instances", instance_id, "host-key":
                 await self._rekey(instance_id)
             case "GET", "journal":

@@ -8,6 +8,9 @@ from msgspec.structs import replace
 
 InstanceType = Literal["gpu_8x_h100_sxm5", "gpu_1x_h100_sxm5"]
 Sector = Literal["sector_1", "sector_2", "sector_3"]
+SshPolicy = Literal["own-key", "every-key", "no-key", "anybody"]
+"""Whom a box's SSH server lets in: who holds the instance's key (as a real one does), who holds any key (a honeypot),
+nobody, or everybody without a key."""
 
 LOOPBACK_ADDRESSES = tuple(f"127.0.1.{n}" for n in range(1, 255))
 """An address for each of 254 boxes at a time; their number is the emulator's capacity."""
@@ -37,6 +40,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     `address_index` counts from 1 into `Settings.addresses`. Reads show it from `visible_from` until
     `visible_until`; it runs until `deleted_at`, when a delete was accepted. `forced_status` overrides its status.
+    `authorized_keys` is what that file in its home holds at first, None for the public key's line.
     """
 
     id: str
@@ -52,6 +56,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     deleted_at: datetime | None = None
     visible_until: datetime | None = None
     forced_status: str | None = None
+    ssh_policy: SshPolicy = "own-key"
+    authorized_keys: str | None = None
 
     def shown(self, at: datetime) -> bool:
         """Whether a read as of `at` shows it."""
@@ -113,6 +119,8 @@ class InstanceView(Struct, frozen=True, kw_only=True):
     address_index: int | None
     sector: str | None
     shown: bool
+    ssh_policy: SshPolicy
+    authorized_keys: str | None
 
 
 def view(machine: Machine, at: datetime, settings: Settings) -> InstanceView:
@@ -129,4 +137,6 @@ def view(machine: Machine, at: datetime, settings: Settings) -> InstanceView:
         address_index=machine.address_index,
         sector=machine.sector,
         shown=machine.shown(at),
+        ssh_policy=machine.ssh_policy,
+        authorized_keys=machine.authorized_keys,
     )

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from providers.emulator.machines import InstanceView, Machine, Settings, view
+from providers.emulator.machines import InstanceView, Machine, Settings, SshPolicy, view
 
 
 class NoCapacity(Exception):
@@ -32,6 +32,8 @@ class Registry:
         sector: str | None = None,
         instance_id: str | None = None,
         late_s: float = 0.0,
+        ssh_policy: SshPolicy = "own-key",
+        authorized_keys: str | None = None,
     ) -> Machine:
         """Makes a machine that reads show after `late_s`.
 
@@ -48,6 +50,8 @@ class Registry:
             created_at=now,
             ready_at=now + timedelta(seconds=self._settings.boot_s),
             visible_from=now + timedelta(seconds=late_s),
+            ssh_policy=ssh_policy,
+            authorized_keys=authorized_keys,
         )
         if machine.id in self._machines:
             raise ValueError(f"instance {machine.id} exists")
@@ -64,6 +68,10 @@ class Registry:
     def force_status(self, instance_id: str, status: str | None) -> None:
         """Pins the status that fal reports until it is deleted; None lets it follow time again."""
         self._machines[instance_id] = replace(self._machines[instance_id], forced_status=status)
+
+    def set_ssh_policy(self, instance_id: str, policy: SshPolicy) -> None:
+        """Changes whom its SSH server lets in from now on. Raises `KeyError` for an unknown id."""
+        self._machines[instance_id] = replace(self._machines[instance_id], ssh_policy=policy)
 
     def existing(self, instance_id: str, account: str, now: datetime) -> Machine | None:
         """The account's machine that is there, or still being deleted, whether or not reads show it."""

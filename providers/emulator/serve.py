@@ -129,6 +129,14 @@ class Emulator:
         """Gives a box another host key. Raises `KeyError` where no such box is running."""
         asyncio.run_coroutine_threadsafe(self._boxes.rekey(instance_id), self._loop).result()
 
+    def go_away(self) -> None:
+        """Closes the HTTP port and every connection to it, as a server that is stopped; its state and boxes stay."""
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result()
+
+    def come_back(self) -> None:
+        """Serves again on the same port, with the same state. Raises `OSError` where it is taken."""
+        asyncio.run_coroutine_threadsafe(self._server.start(self.http_port), self._loop).result()
+
     def now(self) -> datetime:
         """What the emulator's clock shows."""
         return self._clock.now()
@@ -159,6 +167,7 @@ class Emulator:
         boxes = self._boxes = Boxes(self._state, self._clock, root=self._folder, user=self._user)
         control = ControlApi(self._state, self._clock, settle=boxes.settle, rekey=boxes.rekey)
         server = FalHttpServer(self._state, self._clock, settle=boxes.settle, control=control, observer=self._observer)
+        self._server = server
         try:
             self.ssh_port = await boxes.start(self.ssh_port)
             self.http_port = await server.start(self.http_port)

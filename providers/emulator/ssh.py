@@ -59,6 +59,8 @@ class Boxes:
                 box = Box(wanted[instance_id], folder=self._root / instance_id, user=self._user)
                 await box.start(self.port)
                 self._boxes[instance_id] = box
+            for instance_id, box in self._boxes.items():
+                box.ssh_policy = wanted[instance_id].ssh_policy
         self._clock.wake()
 
     async def rekey(self, instance_id: str) -> None:

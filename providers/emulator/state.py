@@ -29,7 +29,7 @@ from providers.emulator.faults import (
     Status,
 )
 from providers.emulator.journal import Journal
-from providers.emulator.machines import InstanceView, Machine, Settings
+from providers.emulator.machines import InstanceView, Machine, Settings, SshPolicy
 from providers.emulator.messages import JournalEntry, Request, Response
 from providers.emulator.registry import NoCapacity, Registry
 from providers.emulator.requests import Refused, Route
@@ -90,14 +90,25 @@ class FalState:
         sector: str | None = None,
         instance_id: str | None = None,
         ready: bool = True,
+        ssh_policy: SshPolicy = "own-key",
+        authorized_keys: str | None = None,
     ) -> str:
         """Makes an instance that no request asked for, and gives its id. With `ready` it has long booted.
 
+        `ssh_policy` is whom its SSH server lets in; `authorized_keys` what that file in its home holds, None for the
+        public key.
         Raises `NoCapacity` when every address is taken and `ValueError` for an id that exists.
         """
         since = now - timedelta(seconds=self.settings.boot_s + self.settings.ssh_delay_s) if ready else now
         return self._registry.create(
-            account, instance_type, since, public_key=public_key, sector=sector, instance_id=instance_id
+            account,
+            instance_type,
+            since,
+            public_key=public_key,
+            sector=sector,
+            instance_id=instance_id,
+            ssh_policy=ssh_policy,
+            authorized_keys=authorized_keys,
         ).id
 
     def remove_instance(self, instance_id: str, now: datetime) -> None:
@@ -107,6 +118,10 @@ class FalState:
     def force_status(self, instance_id: str, status: str | None) -> None:
         """Pins an instance's status; None lets it follow time again. Raises `KeyError` for an unknown id."""
         self._registry.force_status(instance_id, status)
+
+    def set_ssh_policy(self, instance_id: str, policy: SshPolicy) -> None:
+        """Changes whom an instance's SSH server lets in. Raises `KeyError` for an unknown id."""
+        self._registry.set_ssh_policy(instance_id, policy)
 
     def instances(self, now: datetime) -> tuple[InstanceView, ...]:
         """Every instance there ever was, in the order of creation."""

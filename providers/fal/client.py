@@ -3,6 +3,7 @@
 Calls, headers and shapes follow fal's OpenAPI document of 2026-08-21.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -13,6 +14,7 @@ from ledger.domain.errors import CredentialsFailure, UsageFailure
 from ledger.domain.ports import Account, CallFailed, CreateRequest, Instance, Inventory
 from providers.fal import failures, wire
 from providers.fal.endpoint import parse_endpoint
+from providers.fal.network import Network, Sockets
 from providers.fal.transport import Answer, Loss, Transport
 
 T = TypeVar("T")
@@ -30,19 +32,29 @@ _SHORTEST_SECRET_HALF = 8
 class FalClient:
     """Implements `ledger.domain.ports.Provider` for fal. Connections are made late; close it, or use it in a `with`.
 
-    `timeout_s` bounds each request with its redirects, in seconds; `now` is the clock for what is dated. Raises
+    `timeout_s` bounds each call in seconds, with all its redirects and pages; a call's own `timeout_s` can only shorten
+    it. `now` is the clock for what is dated; `network` is what it all travels on, by default sockets. Raises
     `UsageFailure` for an URL that may not be used and `CredentialsFailure` for a key that is missing or malformed.
     """
 
     name = "fal"
 
-    def __init__(self, api_url: str, api_key: str, *, now: Callable[[], datetime], timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        api_key: str,
+        *,
+        now: Callable[[], datetime],
+        timeout_s: float = 30.0,
+        network: Network | None = None,
+    ) -> None:
         endpoint = parse_endpoint(api_url)
         key = _checked_key(api_key)
         self.scope = endpoint.scope
-        self.server_date: datetime | None = None
+        self._newest = threading.local()
         self._base_url = endpoint.base_url
-        self._transport = Transport(endpoint)
+        self._network = network or Sockets()
+        self._transport = Transport(endpoint, self._network)
         self._now = now
         self._timeout_s = timeout_s
         self._headers = {
@@ -54,6 +66,12 @@ class FalClient:
         # fal's keys read `id:secret`; a server may repeat the second half alone.
         half = key.rpartition(":")[2]
         self._secrets = (key, half) if len(half) >= _SHORTEST_SECRET_HALF else (key,)
+
+    @property
+    def server_date(self) -> datetime | None:
+        """The `Date` of the newest answer to this thread: recovery calls from many at a time."""
+        date: datetime | None = getattr(self._newest, "date", None)
+        return date
 
     def __repr__(self) -> str:
         return f"FalClient(scope={self.scope!r})"
@@ -85,30 +103,35 @@ class FalClient:
             _INSTANCES,
             body=wire.encode_create(request),
             headers={"Content-Type": "application/json", "Idempotency-Key": key},
-            timeout_s=min(timeout_s, self._timeout_s),
+            limit=self._limit(timeout_s),
             accept=_CREATED,
         )
         return self._decoded(answer, wire.decode_instance)
 
-    def get(self, instance_id: str) -> Instance:
+    def get(self, instance_id: str, *, timeout_s: float | None = None) -> Instance:
         """The one instance that was asked for. Raises `InstanceAbsent` where fal says that there is none.
 
         Raises `UsageFailure`, without any request, for an id that is not one.
         """
-        answer = self._answer("GET", _instance_path(instance_id), accept=_OK, names_instance=True)
+        path = _instance_path(instance_id)
+        answer = self._answer("GET", path, limit=self._limit(timeout_s), accept=_OK, names_instance=True)
         instance = self._decoded(answer, wire.decode_instance)
         if instance.id != instance_id:
             raise failures.undecodable(answer, "it names another instance", secrets=self._secrets)
         return instance
 
-    def inventory(self) -> Inventory:
-        """Every instance of the account, or `CallFailed`: a part of them would read as absence."""
+    def inventory(self, *, timeout_s: float | None = None) -> Inventory:
+        """Every instance of the account, or `CallFailed`: a part of them would read as absence.
+
+        The limit is for all pages together.
+        """
+        limit = self._limit(timeout_s)
         begun_at = self._now()
         found: dict[str, Instance] = {}
         cursors: set[str] = set()
         query = f"?limit={PAGE_SIZE}"
         for _ in range(MAX_PAGES):
-            answer = self._answer("GET", f"{_INSTANCES}{query}", accept=_OK)
+            answer = self._answer("GET", f"{_INSTANCES}{query}", limit=limit, accept=_OK)
             page = self._decoded(answer, wire.decode_page)
             found |= {instance.id: instance for instance in page.instances}
             if not page.next_cursor:
@@ -119,38 +142,41 @@ class FalClient:
             query = f"?limit={PAGE_SIZE}&cursor={quote(page.next_cursor, safe='')}"
         raise CallFailed(f"fal's inventory has more than {MAX_PAGES} pages of {PAGE_SIZE}", answered=True)
 
-    def delete(self, instance_id: str) -> None:
+    def delete(self, instance_id: str, *, timeout_s: float | None = None) -> None:
         """Gives the machine back; irreversible. Raises `InstanceAbsent` where fal says that there is none."""
-        self._answer("DELETE", _instance_path(instance_id), accept=_DELETED, names_instance=True)
+        path = _instance_path(instance_id)
+        self._answer("DELETE", path, limit=self._limit(timeout_s), accept=_DELETED, names_instance=True)
 
-    def account(self) -> Account:
+    def account(self, *, timeout_s: float | None = None) -> Account:
         """The account's name and credits. Raises `KeyRejected` where this key may not read them."""
-        answer = self._answer("GET", "/account/billing?expand=credits", accept=_OK)
+        answer = self._answer("GET", "/account/billing?expand=credits", limit=self._limit(timeout_s), accept=_OK)
         return self._decoded(answer, wire.decode_account)
+
+    def _limit(self, timeout_s: float | None) -> "_Limit":
+        return _Limit(self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s), self._network)
 
     def _answer(
         self,
         method: str,
         path: str,
         *,
+        limit: "_Limit",
         accept: frozenset[int],
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
         names_instance: bool = False,
     ) -> Answer:
-        limit_s = self._timeout_s if timeout_s is None else timeout_s
         outcome = self._transport.call(
             method,
             self._base_url + path,
             headers={**self._headers, **(headers or {})},
             body=body,
-            timeout_s=limit_s,
+            timeout_s=limit.left_s(),
         )
-        self.server_date = None
+        self._newest.date = None
         if isinstance(outcome, Loss):
-            raise failures.from_loss(outcome, timeout_s=limit_s, secrets=self._secrets)
-        self.server_date = failures.http_date(outcome.date)
+            raise failures.from_loss(outcome, timeout_s=limit.timeout_s, secrets=self._secrets)
+        self._newest.date = failures.http_date(outcome.date)
         if outcome.status not in accept:
             raise failures.from_answer(outcome, secrets=self._secrets, now=self._now(), names_instance=names_instance)
         return outcome
@@ -161,6 +187,18 @@ class FalClient:
         except wire.Undecodable as error:
             problem = str(error)
         raise failures.undecodable(answer, problem, secrets=self._secrets)
+
+
+class _Limit:
+    """The time that one call has, from now on, in seconds: its pages share it."""
+
+    def __init__(self, timeout_s: float, network: Network) -> None:
+        self.timeout_s = timeout_s
+        self._network = network
+        self._ends_s = network.monotonic_s() + timeout_s
+
+    def left_s(self) -> float:
+        return self._ends_s - self._network.monotonic_s()
 
 
 def _checked_key(api_key: str) -> str:

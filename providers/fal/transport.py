@@ -1,12 +1,11 @@
 """One bounded HTTP call: whatever the other side does, the caller has an `Answer` or a `Loss` in time.
 
-The I/O runs in a thread of its own, because a name lookup cannot be interrupted and a server that sends one byte now
-and then renews every timeout of the socket. Outcomes are values: no exception of the HTTP library, whose text and
-context may hold the key, crosses this border.
+The network keeps each exchange inside its time, because a name lookup cannot be interrupted and a server that sends
+one byte now and then renews every timeout of the socket. Outcomes are values: no exception of the HTTP library, whose
+text and context may hold the key, crosses this border.
 """
 
 import threading
-import time
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,10 +13,10 @@ import httpx
 from msgspec import Struct
 
 from providers.fal.attempt import Attempt
-from providers.fal.connections import EnvironmentUnusableError, open_connections
+from providers.fal.connections import EnvironmentUnusableError
 from providers.fal.endpoint import ApiEndpoint
+from providers.fal.network import Network
 from providers.fal.redirects import MAX_REDIRECTS, Refused, is_redirect, next_url
-from providers.fal.worker import Workers
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
@@ -52,10 +51,10 @@ class Transport:
     nothing.
     """
 
-    def __init__(self, endpoint: ApiEndpoint) -> None:
+    def __init__(self, endpoint: ApiEndpoint, network: Network) -> None:
         self._endpoint = endpoint
-        self._kept: httpx.HTTPTransport | None = None
-        self._workers = Workers()
+        self._network = network
+        self._kept: httpx.BaseTransport | None = None
         self._lock = threading.Lock()
 
     def call(
@@ -65,7 +64,7 @@ class Transport:
 
         A POST that ends without a complete answer has its connection reset.
         """
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s = self._network.monotonic_s() + timeout_s
         attempt = Attempt(reset_unless_answered=method == "POST")
         extensions = {"trace": attempt.observe}
         for _ in range(MAX_REDIRECTS + 1):
@@ -83,17 +82,17 @@ class Transport:
         return _lost("redirect", f"more than {MAX_REDIRECTS} redirects", attempt)
 
     def close(self) -> None:
-        """Closes the kept connections and ends the idle threads; a later call makes new ones."""
+        """Closes the kept connections and what the network keeps; a later call makes new ones."""
         with self._lock:
             kept, self._kept = self._kept, None
-        self._workers.end()
+        self._network.close()
         if kept is not None:
             kept.close()
 
     def _exchange(self, request: httpx.Request, attempt: Attempt, deadline_s: float) -> Answer | Loss:
         kept = request.method == "GET"
         try:
-            connections = self._kept_connections() if kept else open_connections(self._endpoint, keep=0)
+            connections = self._kept_connections() if kept else self._network.connect(self._endpoint, keep=0)
         except EnvironmentUnusableError:
             return _lost("setup", "the proxy or certificate settings of the environment cannot be used", attempt)
         try:
@@ -103,47 +102,39 @@ class Transport:
                 connections.close()
 
     def _supervise(
-        self, connections: httpx.HTTPTransport, request: httpx.Request, attempt: Attempt, deadline_s: float
+        self, connections: httpx.BaseTransport, request: httpx.Request, attempt: Attempt, deadline_s: float
     ) -> Answer | Loss:
         outcomes: list[Answer | Loss] = []
-        done = threading.Event()
 
-        def work() -> None:
-            outcomes.append(_perform(connections, request, attempt, deadline_s))
-            done.set()
+        def job() -> None:
+            left_s = deadline_s - self._network.monotonic_s()
+            outcomes.append(_perform(connections, request, attempt, left_s))
 
-        worker = self._workers.take()
-        worker.start(work)
-        try:
-            done.wait(max(0.0, deadline_s - time.monotonic()))
-        finally:
-            late = not done.is_set()
-            if late:
-                attempt.give_up()
-                done.wait(_RESET_GRACE_S if attempt.sent else 0)
-                worker.end()
-            else:
-                self._workers.give_back(worker)
-        if late and request.method == "GET":
+        def give_up() -> float:
+            attempt.give_up()
+            # Nothing waits for the end of a read: it changes nothing, and what comes next may be urgent.
+            return _RESET_GRACE_S if attempt.sent and request.method != "GET" else 0.0
+
+        in_time = self._network.carry_out(job, deadline_s=deadline_s, give_up=give_up)
+        if not in_time and request.method == "GET":
             # A kept connection was not made under this attempt's eyes: only the pool can end it.
             self.close()
-        answered = outcomes and (isinstance(outcomes[0], Answer) or not late)
+        answered = outcomes and (isinstance(outcomes[0], Answer) or in_time)
         return outcomes[0] if answered else _lost("deadline", "", attempt)
 
-    def _kept_connections(self) -> httpx.HTTPTransport:
+    def _kept_connections(self) -> httpx.BaseTransport:
         with self._lock:
             if self._kept is None:
-                self._kept = open_connections(self._endpoint, keep=_KEPT)
+                self._kept = self._network.connect(self._endpoint, keep=_KEPT)
             return self._kept
 
 
 def _perform(
-    connections: httpx.HTTPTransport, request: httpx.Request, attempt: Attempt, deadline_s: float
+    connections: httpx.BaseTransport, request: httpx.Request, attempt: Attempt, left_s: float
 ) -> Answer | Loss:
-    remaining_s = deadline_s - time.monotonic()
-    if remaining_s <= 0:
+    if left_s <= 0:
         return _lost("deadline", "", attempt)
-    request.extensions["timeout"] = httpx.Timeout(remaining_s).as_dict()
+    request.extensions["timeout"] = httpx.Timeout(left_s).as_dict()
     try:
         return _read(connections.handle_request(request), attempt)
     except httpx.TimeoutException:

@@ -36,6 +36,11 @@ def fingerprint(key_line: str) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode("ascii").rstrip("=")
 
 
+def without_comment(key_line: str) -> str:
+    """A public key line's type and base64 alone: the form in which lines are compared and kept."""
+    return " ".join(key_line.split()[:2])
+
+
 def pinned_key(known_hosts: Path, host: str, port: int) -> str | None:
     """The key line (type and base64, no comment) that is pinned for this server, or None.
 
@@ -48,7 +53,7 @@ def pinned_key(known_hosts: Path, host: str, port: int) -> str | None:
 def pin(known_hosts: Path, host: str, port: int, key_line: str) -> None:
     """Makes `key_line` the only key of this server, durably. Other servers' lines stay. Raises OSError."""
     name = host_name(host, port)
-    key = " ".join(key_line.split()[:2])
+    key = without_comment(key_line)
     kept = [(names, line) for names, line in _entries(known_hosts) if name not in names]
     lines = [f"{','.join(names)} {line}\n" for names, line in kept] + [f"{name} {key}\n"]
     take_private_folder(known_hosts.parent)
@@ -61,7 +66,7 @@ def expected_key(known_hosts: Path, endpoint: Endpoint) -> str | None:
     Raises OSError where known_hosts is there and cannot be read.
     """
     if endpoint.host_key is not None:
-        return " ".join(endpoint.host_key.split()[:2])
+        return without_comment(endpoint.host_key)
     return pinned_key(known_hosts, endpoint.host, endpoint.port)
 
 

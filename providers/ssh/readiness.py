@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import BoxFacts, Endpoint, RemoteCommand
-from providers.ssh.connection import Connection, Limits, connect
+from providers.ssh.connection import Connection, connect
+from providers.ssh.handshake import Limits
 from providers.ssh.hostkeys import HostKeyChanged, fingerprint
 
 STAGES = ("tcp", "host-key", "authentication", "tools")
@@ -27,7 +29,8 @@ def check(endpoint: Endpoint, keys_root: Path, *, ports: Sequence[int] = (), lim
     """Tries the ports in order (the endpoint's own if none is given) and gives the facts of the first that works.
 
     `keys_root` is the folder of all leases' keys. Raises SshFailure with the furthest stage that was reached, the
-    other ports' failures in its hint; a host key that is not the recorded one ends the check at once.
+    other ports' failures in its hint; a host key that is not the recorded one ends the check at once. When the time of
+    `limits` is over no other port is begun with.
     """
     limits = limits or Limits()
     failures: list[SshFailure] = []
@@ -38,6 +41,8 @@ def check(endpoint: Endpoint, keys_root: Path, *, ports: Sequence[int] = (), lim
             raise
         except SshFailure as failure:
             failures.append(failure)
+        if monotonic() >= limits.end_s:
+            break
     furthest = max(failures, key=lambda failure: STAGES.index(failure.stage))
     others = [failure.message for failure in failures if failure is not furthest]
     if not others:
@@ -72,14 +77,17 @@ def _tools(connection: Connection, limits: Limits) -> dict[str, bool]:
         answer.extend(chunk[: _ANSWER_LIMIT_BYTES - len(answer)])
 
     command = RemoteCommand(line=_TOOLS_LINE, stdin=None, on_stdout=keep, on_stderr=lambda _chunk: None)
+    tools_s = limits.left_of(limits.tools_s)
+    end_s = monotonic() + tools_s
     try:
-        with connection.start(command) as session:
-            session.wait(limits.tools_s)
+        with connection.start(command, timeout_s=tools_s) as session:
+            session.hurry()  # nothing is lost where the question is cut off, so that needs no patience
+            session.wait(max(0.0, end_s - monotonic()))
     except SshFailure as failure:
         raise SshFailure(failure.message, stage="tools", hint=failure.hint) from failure
     except TimeoutError as error:
         raise SshFailure(
-            f"{connection.where}: the box did not say within {limits.tools_s:g} s which tools it has.", stage="tools"
+            f"{connection.where}: the box did not say within {tools_s:.3g} s which tools it has.", stage="tools"
         ) from error
     found = answer.decode("utf-8", "replace").split()
     return {tool: f"{_MARK}{tool}" in found for tool in REQUIRED_TOOLS + RECORDED_TOOLS}

@@ -7,19 +7,22 @@ chunk, and `wait` is only a wait that a Python signal handler may break off and 
 import contextlib
 import threading
 from collections.abc import Callable
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
 from ledger.domain.errors import RentrollError, SshFailure, UsageFailure
 from ledger.domain.ports import RemoteCommand, RemoteExit
+from providers.noticing import wait
 from providers.ssh.faults import BROKEN
 from providers.ssh.stdin import StdinFeeder
 from providers.ssh.wrapper import ReportFilter
 
 _READ_BYTES = 1_048_576
 _JOIN_S = 5.0
-_REPORT_S = 10.0
+_SIGNAL_S = 10.0
 _HANG_UP_S = 2.0
+_MOMENT_S = 0.2
 SIGNALS = frozenset({"INT", "TERM", "HUP", "QUIT", "KILL", "USR1", "USR2"})
 
 
@@ -52,7 +55,7 @@ class Session:
 
     `channel` is an opened paramiko channel on which nothing runs yet; `where` is `host:port` for messages;
     `exit_signal` gives the name of the signal that ended the command, `lost` why the connection ended, and `kill`
-    signals a process group over a second channel.
+    signals a process group over a second channel, in so many seconds.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Session:
         where: str,
         exit_signal: Callable[[], str | None],
         lost: Callable[[], str],
-        kill: Callable[[int, str], bool],
+        kill: Callable[[int, str, float], bool],
     ) -> None:
         self._channel = channel
         self._command = command
@@ -71,6 +74,7 @@ class Session:
         self._exit_signal = exit_signal
         self._lost = lost
         self._kill = kill
+        self._hang_up_s, self._told_s, self._join_s = _HANG_UP_S, _SIGNAL_S, _JOIN_S
         self._arrived = threading.Event()
         self._reported = threading.Event()
         self._finished = threading.Event()
@@ -113,23 +117,24 @@ class Session:
         SshFailure (stage `session`) when the connection ended first, UsageFailure when the local input could not
         be read, TimeoutError after `timeout_s` seconds, and whatever a sink raised.
         """
-        self._finished.wait(timeout_s)
+        wait(self._finished, timeout_s)
         if isinstance(self._outcome, BaseException):
             raise self._outcome
         if self._outcome is None:
             raise TimeoutError(f"the command has not ended within {timeout_s} s")
         return self._outcome
 
-    def signal(self, name: str) -> bool:
+    def signal(self, name: str, *, timeout_s: float = _SIGNAL_S) -> bool:
         """Sends a signal (`INT`, `TERM`, `HUP`…) to the command's whole process group, over a second channel.
 
         Any thread may call it, an exception handler too. Gives False when there is no process left to signal.
         Raises ValueError for a name that is none of SIGNALS, SshFailure (stage `session`) when the box cannot be
-        told.
+        told within `timeout_s` seconds.
         """
         if name not in SIGNALS:
             raise ValueError(f"{name!r} is not a signal that can be sent")
-        self._reported.wait(_REPORT_S)
+        end_s = monotonic() + timeout_s
+        self._reported.wait(timeout_s)
         if isinstance(self._outcome, RemoteExit):
             # Its process id may belong to another process by now.
             return False
@@ -138,14 +143,18 @@ class Session:
             raise SshFailure(
                 f"{self._where}: the command's process is not known, so it could not be sent {name}.", stage="session"
             )
-        return self._kill(process_group, name)
+        return self._kill(process_group, name, end_s - monotonic())
+
+    def hurry(self) -> None:
+        """From now on hanging up and closing take no longer than a moment each, whatever they then leave undone."""
+        self._hang_up_s = self._told_s = self._join_s = _MOMENT_S
 
     def abandon(self) -> None:
         """Hangs the command up where that can be done in a moment, then closes."""
         begun = self._pump.ident is not None
-        if begun and not isinstance(self._outcome, RemoteExit) and self._reported.wait(_HANG_UP_S):
+        if begun and not isinstance(self._outcome, RemoteExit) and self._reported.wait(self._hang_up_s):
             with contextlib.suppress(SshFailure):
-                self.signal("HUP")
+                self.signal("HUP", timeout_s=self._told_s)
         self.close()
 
     def close(self) -> None:
@@ -154,10 +163,10 @@ class Session:
             self._channel.close()
         if self._feeder is not None:
             self._feeder.stop()
-            self._feeder.join()
+            self._feeder.join(self._join_s)
         # A sink that is stuck in a full pipe keeps its (daemon) thread; the rest need not wait for it.
         if self._pump.is_alive():
-            self._pump.join(_JOIN_S)
+            self._pump.join(self._join_s)
 
     def _run(self) -> None:
         try:

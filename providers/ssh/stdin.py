@@ -9,7 +9,6 @@ from typing import Any
 from providers.ssh.faults import BROKEN
 
 _CHUNK_BYTES = 65_536
-_JOIN_S = 5.0
 
 
 class StdinFeeder:
@@ -35,9 +34,9 @@ class StdinFeeder:
         """Ends the copy at the next moment; may be called again, and from any thread."""
         self._stop.close()
 
-    def join(self) -> None:
+    def join(self, timeout_s: float) -> None:
         """Waits until the thread has ended; the channel has to be closed by then."""
-        self._thread.join(_JOIN_S)
+        self._thread.join(timeout_s)
 
     def _run(self) -> None:
         with self._stopped:

@@ -59,11 +59,12 @@ def ours(folder: Path) -> Callable[[int], None]:
     with register.transaction() as transaction:
         lease = transaction.append(Lease(lease_id=LEASE_ID), created(LEASE_ID, 1, NOW), at=NOW, actor=ACTOR)
     ready = facts()
+    times = [NOW + timedelta(milliseconds=number) for number in range(APPENDS)]
 
     def append(number: int) -> None:
         nonlocal lease
         with register.transaction() as transaction:
-            lease = transaction.append(lease, [ready[number]], at=NOW + timedelta(milliseconds=number), actor=ACTOR)
+            lease = transaction.append(lease, [ready[number]], at=times[number], actor=ACTOR)
 
     append(0)
     stored = [len(row.payload) for row in register.rows(LEASE_ID)][-1]

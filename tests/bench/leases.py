@@ -1,14 +1,13 @@
 """`rentroll warmup` against a shell script that does the same with curl and ssh, on one served emulator."""
 
-import json
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.report import Result, at_most
+from tests.bench.served import emulator
 from tests.bench.timing import process_s, ratios
 
 SCRIPT = Path(__file__).parent / "lease.sh"
@@ -27,7 +26,8 @@ def results(app: Path, folder: Path, environment: Mapping[str, str], rounds: int
         return
     rentroll = str(app / "bin" / "rentroll")
     state = {**environment, "RENTROLL_STATE_DIR": str(folder / "leases")}
-    with _emulator(rentroll, state) as served:
+    serve = [rentroll, "emulator", "serve", "--json", "--boot", f"{BOOT_S:g}s"]
+    with emulator(serve, state) as served:
         ours = {**state, **served, "RENTROLL_FAL_POLL_INTERVAL": f"{POLL_S:g}"}
 
         def warmup() -> float:
@@ -43,20 +43,6 @@ def results(app: Path, folder: Path, environment: Mapping[str, str], rounds: int
             return elapsed_s - BOOT_S
 
         yield Result(NAME, GOAL, ratios(warmup, by_hand, rounds=rounds))
-
-
-@contextmanager
-def _emulator(rentroll: str, environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """A served emulator; gives the environment that points a client at it."""
-    serve = [rentroll, "emulator", "serve", "--json", "--boot", f"{BOOT_S:g}s"]
-    with subprocess.Popen(serve, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        try:
-            if process.stdout is None:
-                raise RuntimeError("the emulator has no output")
-            variables: dict[str, str] = json.loads(process.stdout.readline())["environment"]
-            yield variables
-        finally:
-            process.terminate()
 
 
 def _delete(environment: Mapping[str, str], instance_id: str) -> None:

@@ -18,6 +18,7 @@ from ledger.store.sqlite import open_sqlite
 ACTOR = "ada@workshop"
 ACQUIRER = "0f" * 16
 HOUR = timedelta(hours=1)
+IDLE_MS = 1_800_000
 AGE = timedelta(minutes=5)
 
 
@@ -42,7 +43,7 @@ def created(name: str, number: int, at: datetime) -> list[e.LeaseEvent]:
             ssh_port=22,
             work_root="/home/ubuntu/rentroll",
             ttl_ms=5_400_000,
-            idle_timeout_ms=1_800_000,
+            idle_timeout_ms=IDLE_MS,
             keep=None,
             acquirer=ACQUIRER,
             deadline=at + HOUR,

@@ -49,6 +49,17 @@ class Result:
         return f"{self.name:<44} {self.goal!s:>9}   {self.measured}   {verdict}"
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A line without a goal: good to know, and to compare with another day's on the same machine."""
+
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.name:<44} {'':>9}   {self.value:>6}"
+
+
 def verdict(results: list[Result]) -> str:
     """The last line: which goals are met, which are not, and which nobody knows of."""
     missed = [result.name for result in results if not result.is_met]

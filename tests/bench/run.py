@@ -13,10 +13,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench import appends, leases, starts
-from tests.bench.report import Result, verdict
+from tests.bench import appends, crowds, leases, plans, simulations, starts
+from tests.bench.report import Figure, Result, verdict
 
-ROUNDS = {"starts": 31, "appends": 11, "leases": 11}
+PARTS = {
+    "starts": (starts, 31),
+    "appends": (appends, 11),
+    "leases": (leases, 11),
+    "plans": (plans, 21),
+    "crowds": (crowds, 7),
+}
+"""What is measured, and how many rounds of it."""
+SIMULATIONS = "simulations"
 FACTS = """
 import os, platform, sqlite3, sysconfig
 import cli
@@ -35,18 +43,20 @@ def plain_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in inherited.items() if not name.startswith(("PYTHON", "RENTROLL_", "FAL_"))}
 
 
-def measured(app: Path, folder: Path, environment: Mapping[str, str], only: str | None) -> Iterator[Result]:
+def measured(app: Path, folder: Path, environment: Mapping[str, str], only: str | None) -> Iterator[Result | Figure]:
     """Every figure as it comes."""
-    for name, part in (("starts", starts), ("appends", appends), ("leases", leases)):
+    for name, (part, rounds) in PARTS.items():
         if only in (None, name):
-            yield from part.results(app, folder, environment, ROUNDS[name])
+            yield from part.results(app, folder, environment, rounds)
+    if only in (None, SIMULATIONS):
+        yield simulations.figure(app, environment)
 
 
 def main() -> int:
     """Measures, prints, and says whether every goal is met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", type=Path, required=True, help="the environment with rentroll installed")
-    parser.add_argument("--only", choices=ROUNDS, help="one part of it")
+    parser.add_argument("--only", choices=[*PARTS, SIMULATIONS], help="one part of it")
     arguments = parser.parse_args()
     app = arguments.venv.absolute()
     environment = plain_environment(os.environ)
@@ -58,10 +68,11 @@ def main() -> int:
         facts = subprocess.run([python, "-c", FACTS], env=environment, check=True, text=True, capture_output=True)
         sys.stdout.write(f"{facts.stdout}{LEGEND}\n\n")
         results = []
-        for result in measured(app, Path(folder), environment, arguments.only):
-            sys.stdout.write(f"{result}\n")
+        for found in measured(app, Path(folder), environment, arguments.only):
+            sys.stdout.write(f"{found}\n")
             sys.stdout.flush()
-            results.append(result)
+            if isinstance(found, Result):
+                results.append(found)
         os.chdir("/")
     sys.stdout.write(f"\n{verdict(results)}\n")
     return 0 if all(result.is_met for result in results) else 1

@@ -80,11 +80,11 @@ HASH = Like(r"[0-9a-f]{64}")
 ACTOR = Like(r"\S+@\S+")
 
 
-def spawn(words: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+def spawn(words: Sequence[str], *, program: Sequence[str] = PROGRAM, **options: Any) -> "subprocess.Popen[bytes]":
     """The program as a process of its own, in the environment and folder of the test."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([*PROGRAM, *words], **{"env": environment, **pipes, **options})
+    return subprocess.Popen([*program, *words], **{"env": environment, **pipes, **options})
 
 
 def finish(process: "subprocess.Popen[bytes]", stdin: bytes | None = None) -> Ran:

@@ -24,6 +24,7 @@ def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.holds("W-29", "HOLE-10")
 def test_jsonl_is_one_envelope_a_line_counting_from_1_and_chained(rentroll: Rentroll, box: Any) -> None:
     rentroll("stop", "box")
     found = rows(rentroll("events", box["lease_id"], "--jsonl").out)

@@ -6,16 +6,20 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from providers.emulator.faults import Fault, Status
 from providers.emulator.serve import Emulator
 from tests.cli.running import LEASE_ID, TIME, Like, Rentroll, lease_object
 
 
+@pytest.mark.holds("CRE-02", "HOLE-01")
 def test_warmup_prints_the_lease_object(rentroll: Rentroll) -> None:
     ran = rentroll("warmup", "--slug", "box", "--json")
     assert (ran.code, ran.json) == (0, lease_object(schema="rentroll.warmup/1"))
 
 
+@pytest.mark.holds("REL-01")
 def test_status_prints_the_same_lease_object_by_slug_by_id_and_by_instance_id(rentroll: Rentroll, box: Any) -> None:
     wanted = box | {"schema": "rentroll.status/1", "cost": box["cost"] | {"accrued": Like(r"0\.\d\d")}}
     for name in ("box", box["lease_id"], box["instance_id"]):
@@ -23,6 +27,7 @@ def test_status_prints_the_same_lease_object_by_slug_by_id_and_by_instance_id(re
         assert (ran.code, ran.json) == (0, wanted)
 
 
+@pytest.mark.holds("W-26", "PEER-23")
 def test_list_prints_leases_newest_first_with_totals(rentroll: Rentroll, box: Any) -> None:
     newer = rentroll("warmup", "--slug", "newer", "--type", "gpu_8x_h100_sxm5", "--json").json
     ran = rentroll("list", "--json")
@@ -45,6 +50,7 @@ def test_list_prints_leases_newest_first_with_totals(rentroll: Rentroll, box: An
     }
 
 
+@pytest.mark.holds("W-26")
 def test_list_counts_a_box_of_unknown_rate_as_unpriced_and_its_cost_as_unknown(rentroll: Rentroll) -> None:
     leased = rentroll("warmup", "--slug", "box", "--json", env={"RENTROLL_RATES_GPU_1X_H100_SXM5": None})
     listed = rentroll("list", "--json").json
@@ -83,12 +89,14 @@ def test_an_empty_ledger_lists_nothing_without_being_made(rentroll: Rentroll) ->
     assert list(Path(os.environ["RENTROLL_STATE_DIR"]).iterdir()) == []
 
 
+@pytest.mark.holds("W-38", "PEER-05", "PEER-46")
 def test_list_and_status_work_without_a_key_and_without_the_network(rentroll: Rentroll, box: Any) -> None:
     nowhere = {"RENTROLL_FAL_KEY": None, "RENTROLL_FAL_API_URL": "http://127.0.0.1:9/v1"}
     assert [c["lease_id"] for c in rentroll("list", "--json", env=nowhere).json["leases"]] == [box["lease_id"]]
     assert rentroll("status", "box", "--json", env=nowhere).json["phase"] == "ready"
 
 
+@pytest.mark.holds("W-29", "HOLE-10")
 def test_a_released_lease_is_shown_with_all_and_has_no_key_any_more(rentroll: Rentroll, box: Any) -> None:
     rentroll("stop", "box")
     assert rentroll("list", "--json").json["leases"] == []
@@ -105,6 +113,7 @@ def test_a_released_lease_is_shown_with_all_and_has_no_key_any_more(rentroll: Re
     )
 
 
+@pytest.mark.holds("W-29", "HOLE-10")
 def test_as_of_a_position_shows_what_stood_then(rentroll: Rentroll, box: Any) -> None:
     rentroll("stop", "box")
     then = rentroll("list", "--as-of", "3", "--json").json
@@ -126,10 +135,10 @@ def test_as_of_the_future_or_nonsense_is_refused(rentroll: Rentroll) -> None:
     assert rentroll("list", "--as-of", "3", "--refresh").code == 2
 
 
+@pytest.mark.holds("LST-06", "W-36")
 def test_refresh_shows_the_live_status_with_one_walk_over_the_inventory(
     rentroll: Rentroll, box: Any, emulator: Emulator
 ) -> None:
-    """LST-06."""
     rentroll("warmup", "--slug", "other")
     emulator.change(lambda state, _now: state.force_status(box["instance_id"], "draining"))
     before = len(emulator.journal())
@@ -138,26 +147,26 @@ def test_refresh_shows_the_live_status_with_one_walk_over_the_inventory(
     assert [entry.call for entry in emulator.journal()[before:]] == ["list"]
 
 
+@pytest.mark.holds("LST-04")
 def test_refresh_of_a_box_that_the_provider_does_not_show_says_so(
     rentroll: Rentroll, box: Any, emulator: Emulator
 ) -> None:
-    """LST-04."""
     emulator.change(lambda state, now: state.remove_instance(box["instance_id"], now))
     (shown,) = rentroll("list", "--refresh", "--json").json["leases"]
     assert (shown["phase"], shown["provider_status"]) == ("ready", "provider-absence-unverified")
 
 
+@pytest.mark.holds("LST-03", "W-38")
 def test_refresh_at_another_endpoint_still_shows_the_lease(rentroll: Rentroll, box: Any) -> None:
-    """LST-03."""
     ran = rentroll("status", "box", "--refresh", "--json", "--api-url", "http://127.0.0.1:9/v1")
     assert (ran.code, ran.json["provider_status"]) == (0, "provider-verification-unavailable")
     assert ran.json["instance_id"] == box["instance_id"]
 
 
+@pytest.mark.holds("LST-03")
 def test_refresh_through_a_failing_provider_still_shows_every_lease(
     rentroll: Rentroll, box: Any, emulator: Emulator
 ) -> None:
-    """LST-03."""
     emulator.add_fault(Fault(call="list", effects=(Status(status=500),), count=None))
     (shown,) = rentroll("list", "--refresh", "--json").json["leases"]
     assert (shown["instance_id"], shown["provider_status"]) == (
@@ -166,14 +175,15 @@ def test_refresh_through_a_failing_provider_still_shows_every_lease(
     )
 
 
+@pytest.mark.holds("LST-05", "W-38")
 def test_refresh_without_the_leases_key_asks_nobody(rentroll: Rentroll, box: Any, emulator: Emulator) -> None:
-    """LST-05."""
     before = len(emulator.journal())
     ran = rentroll("list", "--refresh", "--json", env={"RENTROLL_FAL_KEY": None})
     assert [c["provider_status"] for c in ran.json["leases"]] == ["credential-binding-mismatch"]
     assert len(emulator.journal()) == before
 
 
+@pytest.mark.holds("TCH-01", "TCH-05", "W-35")
 def test_touch_renews_idle_time_and_prints_the_lease(rentroll: Rentroll, box: Any) -> None:
     ran = rentroll("touch", "box", "--ttl", "3h", "--idle-timeout", "90.5", "--json")
     assert (ran.code, ran.json) == (
@@ -196,6 +206,7 @@ def test_touch_keeps_a_box_for_a_while_with_a_reason(rentroll: Rentroll, box: An
     assert kept["expires_at"] == kept["keep"]["until"]
 
 
+@pytest.mark.holds("W-25")
 def test_touch_refuses_a_keep_without_reason_or_beyond_seven_days(rentroll: Rentroll, box: Any) -> None:
     assert rentroll("touch", "box", "--keep-until", "2h").code == 2
     assert rentroll("touch", "box", "--keep-until", "8d", "--reason", "x").code == 2
@@ -204,29 +215,33 @@ def test_touch_refuses_a_keep_without_reason_or_beyond_seven_days(rentroll: Rent
     assert rentroll("status", "box", "--json").json["keep"] is None
 
 
+@pytest.mark.holds("TCH-04")
 def test_touch_of_a_released_lease_is_not_found(rentroll: Rentroll, box: Any) -> None:
     rentroll("stop", "box")
     assert rentroll("touch", box["lease_id"]).code == 4
 
 
+@pytest.mark.holds("W-25")
 def test_keep_ends_with_the_ttl_unless_told_otherwise(rentroll: Rentroll) -> None:
     kept = rentroll("warmup", "--keep", "--reason", "a demo", "--ttl", "2h", "--json").json
     assert kept["keep"] == {"until": TIME, "reason": "a demo"}
     assert kept["expires_at"] == kept["keep"]["until"]
 
 
+@pytest.mark.holds("HOLE-01")
 def test_keep_without_reason_leases_nothing(rentroll: Rentroll, emulator: Emulator) -> None:
     before = len(emulator.journal())
     assert rentroll("warmup", "--keep").code == 2
     assert len(emulator.journal()) == before
 
 
+@pytest.mark.holds("LST-08")
 def test_status_wait_returns_at_once_for_a_ready_box(rentroll: Rentroll, box: Any) -> None:
     assert rentroll("status", "box", "--wait", "--json").json["phase"] == "ready"
 
 
+@pytest.mark.holds("LST-08")
 def test_status_wait_on_a_lease_that_ended_is_a_provider_failure_with_one_object(rentroll: Rentroll, box: Any) -> None:
-    """LST-08."""
     rentroll("stop", "box")
     ran = rentroll("status", box["lease_id"], "--wait", "--json")
     assert ran.code == 5
@@ -250,6 +265,7 @@ def test_a_generated_slug_is_an_adjective_and_a_noun(rentroll: Rentroll) -> None
     assert leased["lease_id"] == LEASE_ID
 
 
+@pytest.mark.holds("W-26")
 def test_dry_run_shows_the_request_the_limits_and_the_worst_case_and_leases_nothing(
     rentroll: Rentroll, emulator: Emulator
 ) -> None:

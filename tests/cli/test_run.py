@@ -9,6 +9,7 @@ import pytest
 
 from providers.emulator.faults import Fault, IgnoreDelete, Status
 from providers.emulator.serve import Emulator
+from tests.cli.leftovers import halted_before
 from tests.cli.running import LEASE_ID, RUN_ID, Like, Number, Rentroll, lease_object
 
 RUN = ("run", "--no-sync")
@@ -22,6 +23,7 @@ def phases(rentroll: Rentroll) -> list[tuple[str, str | None]]:
     return [(c["phase"], c["outcome"]) for c in rentroll("list", "--all", "--json").json["leases"]]
 
 
+@pytest.mark.holds("REL-14", "PEER-29")
 def test_a_run_leases_runs_and_gives_back_with_the_commands_own_code(rentroll: Rentroll) -> None:
     ran = rentroll(*RUN, "--", "sh", "-c", "echo out; echo err >&2; exit 7")
     assert (ran.code, ran.out) == (7, "out\n")
@@ -101,6 +103,7 @@ def test_a_timing_file_that_cannot_be_written_is_a_warning(rentroll: Rentroll, b
     )
 
 
+@pytest.mark.holds("REL-14")
 @pytest.mark.parametrize(
     ("policy", "command", "stays"),
     [
@@ -113,22 +116,21 @@ def test_a_timing_file_that_cannot_be_written_is_a_warning(rentroll: Rentroll, b
     ],
 )
 def test_stop_after_says_when_the_box_goes(rentroll: Rentroll, policy: str, command: str, stays: bool) -> None:
-    """REL-14."""
     ran = rentroll(*RUN, "--slug", "job", "--stop-after", policy, "--", command)
     assert ran.code == int(command == "false")
     assert phases(rentroll) == ([("ready", None)] if stays else [("released", "completed")])
     assert ("`rentroll stop job` ends it" in ran.err) is stays
 
 
+@pytest.mark.holds("REL-14", "PEER-29")
 @pytest.mark.parametrize(("command", "stays"), [("true", False), ("false", True)])
 def test_keep_on_failure_keeps_the_box_of_a_failed_command_only(rentroll: Rentroll, command: str, stays: bool) -> None:
-    """REL-14."""
     rentroll(*RUN, "--keep-on-failure", "--", command)
     assert phases(rentroll) == ([("ready", None)] if stays else [("released", "completed")])
 
 
+@pytest.mark.holds("REL-14")
 def test_keep_keeps_the_box(rentroll: Rentroll) -> None:
-    """REL-14."""
     assert rentroll(*RUN, "--keep", "--reason", "to look at it", "--", "true").code == 0
     assert phases(rentroll) == [("ready", None)]
 
@@ -138,6 +140,7 @@ def test_a_named_lease_is_given_back_when_a_policy_says_so(rentroll: Rentroll, b
     assert phases(rentroll) == [("released", "completed")]
 
 
+@pytest.mark.holds("PEER-18", "PEER-45")
 def test_slug_and_reuse_use_the_open_lease_of_that_name_or_make_one(rentroll: Rentroll) -> None:
     reuse = (*RUN, "--slug", "job", "--reuse", "--stop-after", "never", "--", "sh", "-c", "echo $RENTROLL_LEASE_ID")
     first = rentroll(*reuse).out
@@ -201,8 +204,61 @@ def test_a_flag_that_asks_for_a_lease_gets_a_new_one(rentroll: Rentroll, reposit
 
 
 def test_the_lease_that_another_run_made_for_itself_is_not_used(rentroll: Rentroll, repository: Path) -> None:
+    with halted_before("run-started", *RUN, "--slug", "theirs", "--", "true"):
+        ours = rentroll(*RUN, "--", "sh", "-c", "echo $RENTROLL_LEASE_ID").out
+    assert ours != f"{rentroll('status', 'theirs', '--json').json['lease_id']}\n"
+
+
+def test_a_lease_that_stayed_when_its_run_had_ended_is_used_like_any_other(
+    rentroll: Rentroll, repository: Path
+) -> None:
     first = rentroll(*RUN, "--keep-on-failure", "--", "sh", "-c", "echo $RENTROLL_LEASE_ID; exit 1").out
-    assert rentroll(*RUN, "--", "sh", "-c", "echo $RENTROLL_LEASE_ID").out != first
+    assert rentroll(*RUN, "--", "sh", "-c", "echo $RENTROLL_LEASE_ID").out == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "purpose"),
+    [
+        ((), "run"),
+        (("--keep-on-failure",), "run"),
+        (("--stop-after", "failure"), "run"),
+        (("--keep", "--reason", "x", "--stop-after", "always"), "run"),
+        (("--keep", "--reason", "x"), "warmup"),
+        (("--stop-after", "never"), "warmup"),
+    ],
+    ids=" ".join,
+)
+def test_a_lease_is_for_a_run_only_where_the_run_may_give_it_back(
+    rentroll: Rentroll, flags: tuple[str, ...], purpose: str
+) -> None:
+    rentroll(*RUN, *flags, "--", "true")
+    (event,) = rentroll("events", "--type", "create-requested", "--jsonl").out.splitlines()
+    assert json.loads(event)["payload"]["purpose"] == purpose
+
+
+@pytest.mark.parametrize(
+    ("flags", "command", "reason"),
+    [
+        (("--keep-on-failure",), "false", "run --keep-on-failure"),
+        (("--stop-after", "success"), "false", "run --stop-after success"),
+        (("--stop-after", "failure"), "true", "run --stop-after failure"),
+    ],
+)
+def test_a_lease_that_stays_by_its_policy_is_moved_to_the_person_with_the_reason(
+    rentroll: Rentroll, repository: Path, flags: tuple[str, ...], command: str, reason: str
+) -> None:
+    rentroll(*RUN, *flags, "--", command)
+    rows = [json.loads(line) for line in rentroll("events", "--jsonl").out.splitlines()]
+    assert (rows[-1]["type"], rows[-1]["payload"]) == (
+        "claim-moved",
+        {"host": rows[0]["payload"]["host"], "reason": reason, "repository": rows[0]["payload"]["repository"]},
+    )
+
+
+def test_a_run_gives_its_client_lock_back(rentroll: Rentroll) -> None:
+    rentroll(*RUN, "--", "true")
+    (lock,) = (Path(os.environ["RENTROLL_STATE_DIR"]) / "ledger.db.locks").glob("*.client.lock")
+    assert lock.read_text() == ""
 
 
 def test_id_with_a_flag_for_a_new_lease_is_refused(rentroll: Rentroll, box: Any) -> None:
@@ -235,10 +291,10 @@ def test_usage_errors_of_run_are_125_too(rentroll: Rentroll, words: tuple[str, .
     assert ran.err.splitlines()[-1] == f"rentroll: usage: {ran.error['message']}"
 
 
+@pytest.mark.holds("REL-14")
 def test_a_remote_0_whose_release_fails_is_125_and_names_the_stop_command(
     rentroll: Rentroll, emulator: Emulator
 ) -> None:
-    """REL-14."""
     emulator.add_fault(
         Fault(call="delete", effects=(Status(status=401, error_type="authorization_error"),), count=None)
     )
@@ -246,8 +302,8 @@ def test_a_remote_0_whose_release_fails_is_125_and_names_the_stop_command(
     assert (ran.code, ran.error["code"], ran.error["next"]) == (125, "credentials", "rentroll stop job")
 
 
+@pytest.mark.holds("REL-14")
 def test_a_remote_failure_whose_release_fails_keeps_the_remote_code(rentroll: Rentroll, emulator: Emulator) -> None:
-    """REL-14."""
     emulator.add_fault(
         Fault(call="delete", effects=(Status(status=401, error_type="authorization_error"),), count=None)
     )
@@ -256,14 +312,15 @@ def test_a_remote_failure_whose_release_fails_keeps_the_remote_code(rentroll: Re
     assert "job was not given back (credentials)" in ran.err
 
 
+@pytest.mark.holds("LST-09")
 def test_a_run_on_a_lease_that_is_not_ready_is_125_not_found(rentroll: Rentroll, box: Any, emulator: Emulator) -> None:
-    """LST-09."""
     emulator.add_fault(Fault(call="delete", effects=(IgnoreDelete(),), count=None))
     rentroll("stop", "box", "--timeout", "0.1")
     ran = rentroll(*on(box), "--json", "--", "true")
     assert (ran.code, ran.error["code"], ran.error["exit_code"]) == (125, "not-found", 4)
 
 
+@pytest.mark.holds("TCH-06", "W-29")
 def test_every_run_is_in_the_ledger_with_its_command_and_its_end(rentroll: Rentroll, box: Any) -> None:
     rentroll(*on(box), "--", "sh", "-c", "printf four; exit 2")
     lines = rentroll("events", "box", "--jsonl").out.splitlines()[4:]

@@ -31,6 +31,7 @@ def test_stdin_reaches_the_command(box: Any) -> None:
     assert (ran.code, ran.out) == (0, "through")
 
 
+@pytest.mark.holds("SSH-03")
 @needs_ssh
 def test_print_gives_a_command_that_works_in_a_shell(rentroll: Rentroll, box: Any) -> None:
     line = rentroll("ssh", "box", "--print", "--", "echo", "a  b").out.strip()
@@ -39,6 +40,7 @@ def test_print_gives_a_command_that_works_in_a_shell(rentroll: Rentroll, box: An
     assert (done.returncode, done.stdout) == (0, "a  b\n")
 
 
+@pytest.mark.holds("W-27", "PEER-34")
 @needs_ssh
 def test_a_host_key_that_changed_is_7(rentroll: Rentroll, box: Any, emulator: Emulator) -> None:
     emulator.rekey(box["instance_id"])
@@ -46,6 +48,7 @@ def test_a_host_key_that_changed_is_7(rentroll: Rentroll, box: Any, emulator: Em
     assert (ran.code, ran.err.splitlines()[-1]) == (7, "  next: rentroll status box --refresh")
 
 
+@pytest.mark.holds("PEER-27")
 @needs_ssh
 def test_using_a_box_is_a_sign_of_life(rentroll: Rentroll, box: Any) -> None:
     rentroll("ssh", "box", "--", "true")
@@ -56,8 +59,8 @@ def test_two_words_before_the_dashes_are_refused(rentroll: Rentroll, box: Any) -
     assert rentroll("ssh", "box", "true", "--", "false").code == 2
 
 
+@pytest.mark.holds("LST-09")
 def test_a_released_lease_cannot_be_entered(rentroll: Rentroll, box: Any) -> None:
-    """LST-09."""
     rentroll("stop", "box")
     assert rentroll("ssh", box["lease_id"], "--", "true").code == 4
     assert rentroll("ssh", "box", "--", "true").code == 4

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from ledger.store.locks import LeaseLock
-from providers.emulator.faults import Delay, DropAfter, Fault, IgnoreDelete, Status
+from providers.emulator.faults import Delay, DropAfter, DropBefore, Fault, IgnoreDelete, Status
 from providers.emulator.serve import Emulator
-from tests.cli.running import Rentroll, finish, spawn, until
+from tests.cli.leftovers import add_key, alive, booted, in_doubt
+from tests.cli.running import LEASE_ID, Like, Rentroll, finish, spawn, until
 
 
 def stopped(box: Any, **fields: Any) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def stopped(box: Any, **fields: Any) -> dict[str, Any]:
     } | fields
 
 
+@pytest.mark.holds("REL-01", "HOLE-09")
 @pytest.mark.parametrize("name", ["slug", "lease_id", "instance_id"])
 def test_a_lease_is_stopped_by_each_of_its_names(rentroll: Rentroll, box: Any, emulator: Emulator, name: str) -> None:
     ran = rentroll("stop", box[name], "--reason", "done", "--json")
@@ -35,6 +37,7 @@ def test_a_lease_is_stopped_by_each_of_its_names(rentroll: Rentroll, box: Any, e
     assert not (Path(os.environ["RENTROLL_STATE_DIR"]) / "keys" / box["lease_id"]).exists()
 
 
+@pytest.mark.holds("REL-15")
 def test_in_words_it_says_that_the_box_is_gone(rentroll: Rentroll, box: Any) -> None:
     assert rentroll("stop", "box").out == f"box is released (completed): {box['instance_id']} is gone\n"
 
@@ -47,13 +50,14 @@ def test_a_released_lease_by_its_id_needs_nothing(rentroll: Rentroll, box: Any, 
     assert rentroll("stop", box[name]).out == f"box {box['lease_id']} was released before; nothing was done\n"
 
 
+@pytest.mark.holds("REL-12")
 def test_a_freed_slug_is_not_found(rentroll: Rentroll, box: Any) -> None:
     rentroll("stop", "box")
     assert rentroll("stop", "box").code == 4
 
 
+@pytest.mark.holds("REL-12", "HOLE-09")
 def test_an_unknown_name_is_not_found_and_still_an_actions_object(rentroll: Rentroll, emulator: Emulator) -> None:
-    """REL-12."""
     before = len(emulator.journal())
     ran = rentroll("stop", "nobody", "--json")
     assert (ran.code, ran.json["actions"]) == (
@@ -78,6 +82,7 @@ def test_an_unknown_name_is_not_found_and_still_an_actions_object(rentroll: Rent
     assert len(emulator.journal()) == before
 
 
+@pytest.mark.holds("W-30")
 def test_of_several_each_is_tried_and_the_first_failure_gives_the_code(rentroll: Rentroll, box: Any) -> None:
     ran = rentroll("stop", "nobody", "box", "--json")
     assert ran.code == 4
@@ -104,11 +109,13 @@ def test_all_of_nothing_is_fine(rentroll: Rentroll) -> None:
     assert rentroll("stop", "--all").out == "no open leases\n"
 
 
+@pytest.mark.holds("REL-12")
 def test_all_and_a_name_is_a_usage_error(rentroll: Rentroll, box: Any) -> None:
     assert rentroll("stop", "--all", "box").code == 2
     assert rentroll("status", "box", "--json").json["phase"] == "ready"
 
 
+@pytest.mark.holds("LST-13")
 def test_without_a_name_it_is_the_repositorys_only_open_lease(
     rentroll: Rentroll, repository: Path, box: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,13 +136,14 @@ def test_without_a_name_two_open_leases_of_the_repository_are_refused(
     assert ran.json["actions"][0]["error"]["message"] == "name a lease: this repository has several open leases"
 
 
+@pytest.mark.holds("REL-13", "PEER-05")
 def test_without_a_key_nothing_is_deleted(rentroll: Rentroll, box: Any) -> None:
-    """REL-13."""
     ran = rentroll("stop", "box", env={"RENTROLL_FAL_KEY": None})
     assert (ran.code, rentroll("status", "box", "--json").json["phase"]) == (3, "ready")
     assert "an API key is required" in ran.err
 
 
+@pytest.mark.holds("CRD-03")
 def test_with_another_accounts_key_nothing_is_deleted(rentroll: Rentroll, box: Any, emulator: Emulator) -> None:
     emulator.change(lambda state, _now: state.add_account("other", "other:key"))
     ran = rentroll("stop", "box", "--json", env={"RENTROLL_FAL_KEY": "other:key"})
@@ -143,15 +151,66 @@ def test_with_another_accounts_key_nothing_is_deleted(rentroll: Rentroll, box: A
     assert rentroll("status", "box", "--json").json["phase"] == "ready"
 
 
-def test_a_create_in_doubt_is_75_with_the_stop_command_and_stays_75(rentroll: Rentroll, emulator: Emulator) -> None:
-    emulator.add_fault(Fault(call="create", effects=(DropAfter(),)))
+@pytest.mark.holds("CRE-17", "W-13")
+def test_a_create_in_doubt_that_made_nothing_is_75_and_says_what_settles_it(
+    rentroll: Rentroll, emulator: Emulator
+) -> None:
+    emulator.add_fault(Fault(call="create", effects=(DropBefore(),)))
     leased = rentroll("warmup", "--slug", "lost", "--timeout", "1s", "--json")
     assert (leased.code, leased.error["code"], leased.error["next"]) == (75, "in-doubt", "rentroll stop lost")
     assert rentroll("status", "lost", "--json").json["cost"]["accrued"] is None
+
     ran = rentroll("stop", "lost", "--json")
-    assert (ran.code, ran.json["actions"][0]["error"]["code"]) == (75, "in-doubt")
+
+    (action,) = ran.json["actions"]
+    assert (ran.code, action["result"], action["error"]) == (
+        75,
+        "failed",
+        {
+            "code": "in-doubt",
+            "exit_code": 75,
+            "message": "whether a box was made for lease lost is not known yet, and the lease stays open",
+            "hint": Like(".*five looks five minutes apart settle it.*; `rentroll watch` goes on by itself"),
+            "next": "rentroll recover --only lost",
+            "lease_id": LEASE_ID,
+        },
+    )
+    assert "stop-requested" in rentroll("events", "lost").out
+    people = rentroll("stop", "lost")
+    assert (people.code, people.err.splitlines()[-1]) == (75, "  next: rentroll recover --only lost")
 
 
+@pytest.mark.holds("CRE-14", "W-13")
+def test_a_create_in_doubt_that_made_a_box_is_stopped_in_one_go(rentroll: Rentroll, emulator: Emulator) -> None:
+    in_doubt(rentroll, emulator, DropAfter())
+    booted(emulator)
+    ran = rentroll("stop", "job")
+    assert (ran.code, alive(emulator)) == (0, [])
+    assert ran.out == Like(r"job is released \(rolled-back\): inst_\w+ is gone\n")
+
+
+def test_a_create_in_doubt_that_fal_cannot_be_asked_about_stays_75(rentroll: Rentroll, emulator: Emulator) -> None:
+    in_doubt(rentroll, emulator, DropBefore())
+    emulator.add_fault(Fault(call="list", effects=(Status(status=503, error_type="overloaded"),), count=None))
+    ran = rentroll("stop", "job", "--json")
+    error = ran.json["actions"][0]["error"]
+    assert (ran.code, error["code"], error["next"]) == (75, "in-doubt", "rentroll recover --only job")
+    assert error["message"] == Like(
+        "whether a box was made for lease job could not be found out, and it stays open: .*"
+    )
+
+
+@pytest.mark.holds("CRD-02")
+def test_with_another_key_of_the_same_account_the_lease_is_bound_to_it_and_given_back(
+    rentroll: Rentroll, box: Any, emulator: Emulator
+) -> None:
+    add_key(emulator, "new:key")
+    ran = rentroll("stop", "box", "--json", env={"RENTROLL_FAL_KEY": "new:key"})
+    assert (ran.code, ran.json["actions"]) == (0, [stopped(box)])
+    assert "credential-rebound" in rentroll("events", box["lease_id"]).out
+
+
+@pytest.mark.holds("DEL-01", "PEER-11")
 def test_a_box_that_stays_is_a_provider_failure_and_the_lease_stays_open(
     rentroll: Rentroll, box: Any, emulator: Emulator
 ) -> None:
@@ -162,6 +221,7 @@ def test_a_box_that_stays_is_a_provider_failure_and_the_lease_stays_open(
     assert rentroll("status", "box", "--json").json["attention"] is not None
 
 
+@pytest.mark.holds("REL-10")
 def test_a_lease_that_another_process_works_on_is_a_conflict_naming_it(
     rentroll: Rentroll, box: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,18 +237,18 @@ def test_a_lease_that_another_process_works_on_is_a_conflict_naming_it(
     assert (ran.code, error["code"], f"pid {os.getpid()}" in error["message"]) == (11, "conflict", True)
 
 
+@pytest.mark.holds("CFG-17")
 def test_a_stop_hint_carries_the_endpoint_that_a_flag_gave(rentroll: Rentroll, emulator: Emulator) -> None:
-    """CFG-17."""
     emulator.add_fault(Fault(call="create", effects=(DropAfter(),)))
     flags = ("--slug", "lost", "--timeout", "1s", "--api-url", emulator.url)
     ran = rentroll("warmup", *flags, "--json", env={"RENTROLL_FAL_API_URL": None})
     assert ran.error["next"] == f"rentroll stop lost --api-url {emulator.url}"
 
 
+@pytest.mark.holds("CFG-17")
 def test_the_line_of_a_warm_box_carries_the_flags_that_stop_needs(
     rentroll: Rentroll, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """CFG-17."""
     ledger = f"sqlite:///{tmp_path}/other.db"
     ran = rentroll("--ledger", ledger, "warmup", "--slug", "box", "--api-url", emulator.url)
     assert ran.out.splitlines()[-1] == f"  rentroll --ledger {ledger} stop box --api-url {emulator.url}"
@@ -216,6 +276,7 @@ def test_a_refused_create_leaves_nothing_open(
     assert (lease["outcome"], lease["cost"]["accrued"]) == ("rejected", "0.00")
 
 
+@pytest.mark.holds("W-42")
 def test_a_stop_during_an_acquire_is_met_by_the_acquirer(rentroll: Rentroll, emulator: Emulator) -> None:
     emulator.add_fault(Fault(call="get", effects=(Delay(seconds=1.0),)))
     before = len(emulator.journal())
@@ -231,6 +292,7 @@ def test_a_stop_during_an_acquire_is_met_by_the_acquirer(rentroll: Rentroll, emu
     assert [view for view in emulator.instances() if view.deleted_at is None] == []
 
 
+@pytest.mark.holds("W-42")
 def test_a_stop_while_the_acquirer_does_not_come_round_is_a_recorded_conflict(
     rentroll: Rentroll, emulator: Emulator
 ) -> None:

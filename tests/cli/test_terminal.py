@@ -5,6 +5,8 @@ import pty
 import re
 from typing import Any
 
+import pytest
+
 from providers.emulator.faults import Delay, Fault
 from providers.emulator.serve import Emulator
 from tests.cli.running import Rentroll, spawn
@@ -37,6 +39,7 @@ def test_the_boot_is_one_live_line_with_stage_seconds_and_money(emulator: Emulat
     assert re.search(r"rentroll: box: ready \(inst_\w+\) rl_\w+", seen)
 
 
+@pytest.mark.holds("REL-15")
 def test_without_a_terminal_progress_is_plain_lines(rentroll: Rentroll) -> None:
     lines = rentroll("warmup", "--slug", "box").err.splitlines()
     assert all(line.startswith("rentroll: box: ") for line in lines)
@@ -60,11 +63,13 @@ def test_times_for_people_are_whole_seconds(rentroll: Rentroll, box: Any) -> Non
     assert [text for text in said if SECONDS.search(text)] == []
 
 
+@pytest.mark.holds("PEER-25")
 def test_a_warm_box_says_that_nobody_watches_it_and_how_to_end_it(rentroll: Rentroll) -> None:
-    first, second, third = rentroll("warmup", "--slug", "box").out.splitlines()
+    first, *until, last = rentroll("warmup", "--slug", "box").out.splitlines()
     assert re.fullmatch(r"box is ready: ubuntu@127\.0\.\d\.\d+:\d+ \(inst_\w+\)", first)
-    assert re.fullmatch(r"  its time ends at \S+Z, but nobody watches it: it bills until you type", second)
-    assert third == "  rentroll stop box"
+    told = r"nobody watches this ledger: until \S+Z nobody will stop this box by itself, and then only whoever types "
+    assert re.fullmatch(told + "`rentroll cleanup`", " ".join(map(str.strip, until)))
+    assert last == "  rentroll stop box"
 
 
 def test_the_status_of_a_released_lease_tells_what_it_cost_and_no_provider_status(rentroll: Rentroll, box: Any) -> None:

@@ -81,7 +81,15 @@ LEASE_FACTS: tuple[e.LeaseEvent, ...] = (
     e.CreateInDoubt(
         attempt=1, cause="timeout", sent=True, answered=False, status=None, request_id=None, answer_instance_id="inst-9"
     ),
+    e.CandidateTried(
+        instance_id="inst-2",
+        host="203.0.113.8",
+        verdict="refused",
+        host_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII",
+        detail="authentication failed",
+    ),
     bound(),
+    e.CandidatesSettled(inventories=(3, 4)),
     e.Ready(
         acquirer="acquirer-1",
         instance=INSTANCE,

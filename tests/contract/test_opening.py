@@ -77,6 +77,7 @@ def test_any_file_name_is_a_file_name(tmp_path: Path, name: str) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([name, f"{name}.lock"])
 
 
+@pytest.mark.holds("CRE-31", "LCK-10")
 def test_commits_are_durable(ledger_path: Path) -> None:
     with sqlite_ledger(ledger_path.parent) as register:
         pragmas = [register._query(f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous")]
@@ -91,8 +92,9 @@ def test_a_half_made_ledger_of_a_maker_that_died_is_made_anew(tmp_path: Path) ->
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ledger.db", "ledger.db.lock"]
 
 
+@pytest.mark.holds("LCK-13")
 def test_an_empty_file_is_a_ledger_that_was_cut_off_and_is_not_overwritten(tmp_path: Path) -> None:
-    """LCK-13: empty is told from missing, and damaged bytes stay as they are."""
+    """Empty is told from missing, and damaged bytes stay as they are."""
     path = tmp_path / "ledger.db"
     path.touch()
     error = refusal(path)
@@ -201,3 +203,17 @@ def test_a_read_only_file_can_be_read_and_says_so_when_it_is_written() -> None:
                 transaction.append(Lease(lease_id="rl_b"), [requested()], at=NOW, actor=ACTOR)
             assert caught.value.message == "the ledger cannot be written: it is read-only"
             assert register.head().position == 1
+
+
+def test_a_ledger_in_a_folder_that_may_not_be_written_can_be_read_and_verified() -> None:
+    with without_privileges() as folder:
+        with sqlite_ledger(folder) as register:
+            begin(register, LEASE_A, requested())
+        folder.chmod(0o500)
+        reader = open_sqlite_reader(folder / "ledger.db")
+        assert reader is not None
+        with reader:
+            assert [claim.lease_id for claim in reader.claims()] == [LEASE_A]
+            assert (reader.verify().events, reader.verify().problems) == (1, ())
+        assert refusal(folder / "ledger.db").message == "the ledger cannot be written: it is read-only"
+        folder.chmod(0o700)

@@ -53,8 +53,9 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+@pytest.mark.holds("LCK-08", "LCK-10")
 def test_four_processes_make_one_ledger_and_append_to_it_without_a_gap(tmp_path: Path) -> None:
-    """LCK-08, LCK-10: every accepted write is present, whoever made the file."""
+    """Every accepted write is present, whoever made the file."""
     path = tmp_path / "state" / "ledger.db"
     with ExitStack() as stack:
         processes = [stack.enter_context(writer(path, f"rl_{n}", 50)) for n in range(4)]
@@ -71,6 +72,7 @@ def test_four_processes_make_one_ledger_and_append_to_it_without_a_gap(tmp_path:
     assert sorted(file.name for file in path.parent.iterdir()) == ["ledger.db", "ledger.db.lock"]
 
 
+@pytest.mark.holds("LCK-10")
 def test_a_writer_killed_in_the_middle_loses_nothing_that_was_committed(ledger_path: Path) -> None:
     with writer(ledger_path, LEASE_A, 1_000_000) as process:
         assert line(process) == "ready"
@@ -225,6 +227,7 @@ def test_a_stop_signal_in_a_transaction_that_fails_arrives_too(ledger_path: Path
         assert (arrived, register.head().position) == ([signal.SIGTERM], 0)
 
 
+@pytest.mark.holds("CRE-31", "LCK-10")
 @pytest.mark.skipif(shutil.which("strace") is None, reason="counts system calls with strace")
 def test_each_commit_is_exactly_one_sync(ledger_path: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace"

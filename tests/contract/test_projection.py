@@ -58,6 +58,7 @@ def rebuilt(rows: Iterable[Row]) -> list[Claim]:
         return [Claim(*values) for values in table.execute(sql.ALL_CLAIMS)]
 
 
+@pytest.mark.holds("RBK-11", "LCK-06")
 def test_a_taken_slug_is_suffixed_in_the_claim_and_not_in_the_fact(register: SqliteRegister) -> None:
     begin(register, LEASE_A, requested())
     lease = begin(register, LEASE_B, requested())
@@ -74,6 +75,7 @@ def test_a_suffixed_slug_stays_when_the_plain_one_becomes_free(register: SqliteR
     assert claim(register, LEASE_B).slug == SUFFIXED
 
 
+@pytest.mark.holds("RBK-11")
 def test_a_reopened_lease_takes_its_new_slug_or_a_suffixed_one(register: SqliteRegister) -> None:
     lease = begin(register, LEASE_B, requested(), sent(), bound())
     lease = append(register, lease, released())
@@ -135,6 +137,7 @@ def test_a_claim_that_the_database_refuses_is_marked_and_the_fact_kept(register:
     assert register.verify().problems == ()
 
 
+@pytest.mark.holds("RDY-09")
 def test_a_fact_is_appended_even_where_the_table_of_claims_is_gone(ledger_path: Path) -> None:
     with closing(sqlite3.connect(ledger_path)) as raw:
         raw.execute("DROP TABLE claims")
@@ -143,6 +146,7 @@ def test_a_fact_is_appended_even_where_the_table_of_claims_is_gone(ledger_path: 
         assert (register.load(LEASE_A).instance_id, register.head().position) == (BOX, 3)
 
 
+@pytest.mark.holds("RDY-09")
 def test_a_claim_that_was_removed_comes_back_with_the_next_fact(ledger_path: Path) -> None:
     with sqlite_ledger(ledger_path.parent) as register:
         lease = begin(register, LEASE_A, requested())

@@ -1,6 +1,7 @@
 """What every ledger does: append, read back, look up."""
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from ledger.domain.state import Lease, Phase, Recorded
 from ledger.store import codec
 from ledger.store.chain import event_hash
 from ledger.store.sqlite import SqliteRegister
+from tests.contract.conftest import FACTORIES
 from tests.contract.facts import (
     ACCOUNT_FACTS,
     ACTOR,
@@ -76,6 +78,7 @@ def test_every_fact_comes_back_as_it_was_appended(register: SqliteRegister) -> N
     )
 
 
+@pytest.mark.holds("CRE-27")
 def test_a_row_holds_the_canonical_payload_and_the_chain(register: SqliteRegister) -> None:
     begin(register, LEASE_A, requested(), sent())
     payloads = [codec.encode(fact)[0] for fact in (requested(), sent())]
@@ -125,14 +128,53 @@ def test_rows_can_be_read_while_the_reader_appends(register: SqliteRegister) -> 
     assert seen == list(range(1, 1503))
 
 
+@pytest.mark.holds("LCK-08", "PEER-44")
 def test_two_writers_on_one_state_have_one_winner(register: SqliteRegister) -> None:
-    """LCK-08: every change is compare-and-append."""
+    """Every change is compare-and-append."""
     lease = begin(register, LEASE_A, requested())
     won = append(register, lease, sent())
     with pytest.raises(Conflict) as caught:
         append(register, lease, e.StopRequested(reason="late"))
     assert caught.value.message == "lease calm-barn has changed meanwhile, try again"
     assert (register.load(LEASE_A), register.head().position) == (won, 2)
+
+
+def test_two_registers_take_turns_on_one_chain(register: SqliteRegister, tmp_path: Path) -> None:
+    """Each has seen another head than its own last one; a state that is old is still refused."""
+    with FACTORIES["sqlite"](tmp_path) as other:
+        mine, theirs = begin(register, LEASE_A, requested("a")), begin(other, LEASE_B, requested("b"))
+        stale = mine
+        for _ in range(2):
+            mine = append(register, mine, e.Touched(cause="touch"))
+            theirs = append(other, theirs, e.Touched(cause="touch"))
+        with pytest.raises(Conflict, match=r"^lease a has changed meanwhile, try again$"):
+            append(register, stale, sent())
+        append(register, mine, sent())
+    assert [(row.position, row.stream, row.sequence) for row in register.rows()] == [
+        (1, LEASE_A, 1),
+        (2, LEASE_B, 1),
+        (3, LEASE_A, 2),
+        (4, LEASE_B, 2),
+        (5, LEASE_A, 3),
+        (6, LEASE_B, 3),
+        (7, LEASE_A, 4),
+    ]
+    assert register.verify().problems == ()
+
+
+def test_a_head_that_was_taken_back_is_not_continued(register: SqliteRegister) -> None:
+    lease = begin(register, LEASE_A, requested())
+
+    def interrupted() -> None:
+        with register.transaction() as transaction:
+            transaction.append(lease, [sent()], at=NOW, actor=ACTOR)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    append(register, lease, e.Touched(cause="touch"))
+    assert [row.type for row in register.rows()] == ["create-requested", "touched"]
+    assert register.verify().problems == ()
 
 
 def test_a_state_that_is_ahead_of_the_log_is_refused(register: SqliteRegister) -> None:
@@ -214,6 +256,7 @@ def found(register: SqliteRegister, name: str) -> list[str]:
     return [claim.lease_id for claim in register.find(name)]
 
 
+@pytest.mark.holds("LST-10")
 def test_a_name_is_an_id_else_an_open_slug_else_a_bound_box(register: SqliteRegister) -> None:
     first = begin(register, LEASE_A, requested("calm-barn"), sent(), bound("box-1"))
     begin(register, LEASE_B, requested(LEASE_A), sent(), bound("box-2"))
@@ -226,6 +269,7 @@ def test_a_name_is_an_id_else_an_open_slug_else_a_bound_box(register: SqliteRegi
     assert found(register, "unknown") == []
 
 
+@pytest.mark.holds("LST-11")
 def test_a_box_that_two_leases_claim_finds_both(register: SqliteRegister) -> None:
     begin(register, LEASE_A, requested("a"), sent(), bound())
     begin(register, LEASE_B, requested("b"), sent(), bound())

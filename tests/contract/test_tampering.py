@@ -54,6 +54,7 @@ def without_triggers(connection: sqlite3.Connection, *statements: str) -> None:
 COPY = "SELECT position, stream, sequence, type, version, recorded_at, actor, payload, prev_hash, hash FROM events"
 
 
+@pytest.mark.holds("CRE-28", "LCK-13", "W-29")
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
@@ -71,6 +72,13 @@ COPY = "SELECT position, stream, sequence, type, version, recorded_at, actor, pa
             (
                 "INSERT OR REPLACE INTO events SELECT 6, stream, sequence, type, version, recorded_at, actor, payload,"
                 " prev_hash, hash FROM events WHERE position = 5"
+            ),
+            "events are appended in order",
+        ),
+        (
+            (
+                "INSERT INTO events SELECT 6, 'x', 1, type, version, recorded_at, actor, payload, prev_hash, hash"
+                " FROM events WHERE position = 5"
             ),
             "events are appended in order",
         ),
@@ -196,8 +204,9 @@ def test_a_guard_that_was_taken_away_is_found(
     assert problems(told) == [Problem(0, "schema", message)]
 
 
+@pytest.mark.holds("W-04")
 def test_a_damaged_event_takes_only_its_own_lease_out(told: Path, raw: sqlite3.Connection) -> None:
-    """W-04: one unreadable record must not disable the rest."""
+    """One unreadable record must not disable the rest."""
     without_triggers(raw, "UPDATE events SET payload = '{' WHERE position = 2")
     with sqlite_ledger(told.parent) as register:
         with pytest.raises(IntegrityFailure, match=f"^event 2 of {LEASE_A}: the payload of create-sent version 1"):
@@ -225,6 +234,7 @@ def test_an_id_is_appended_to_a_lease_whose_past_is_damaged(told: Path, raw: sql
         assert append(register, lease, bound("inst-9")).sequence == lease.sequence + 1
 
 
+@pytest.mark.holds("CLN-19")
 def test_a_newer_event_is_refused_and_not_guessed_at(told: Path, raw: sqlite3.Connection) -> None:
     without_triggers(raw, "UPDATE events SET version = 2 WHERE position = 3")
     with sqlite_ledger(told.parent) as register, pytest.raises(IntegrityFailure) as caught:

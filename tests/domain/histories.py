@@ -150,6 +150,22 @@ def in_doubt(attempt: int = 1, *, sent: bool = True, answered: bool = False) -> 
     )
 
 
+def tried(
+    instance_id: str = OTHER_BOX,
+    verdict: str = "refused",
+    *,
+    host: str = "203.0.113.20",
+    host_key: str | None = "ssh-ed25519 KKKK",
+) -> e.CandidateTried:
+    return e.CandidateTried(
+        instance_id=instance_id, host=host, verdict=verdict, host_key=host_key, detail="authentication failed"
+    )
+
+
+def settled(*positions: int) -> e.CandidatesSettled:
+    return e.CandidatesSettled(inventories=positions or (21,))
+
+
 def bound(
     instance_id: str = BOX, *, evidence: str = "create-answer", acquirer: str = ACQUIRER, attempt: int | None = 1
 ) -> e.InstanceIdBound:
@@ -264,6 +280,8 @@ ANSWERED: Past = (*SENT, (2, in_doubt(answered=True)))
 REJECTED: Past = (*SENT, (2, rejected()))
 UNSENT: Past = (*SENT, (2, in_doubt(sent=False)))
 PROVISIONING: Past = (*SENT, (2, bound()))
+SENT_TWICE: Past = (*ANSWERED, (3, sent(2, up_s=3)), (4, bound(attempt=2)))
+TRIED: Past = (*UNANSWERED, (600, tried()))
 KEPT_FAILED: Past = (*PROVISIONING, (600, kept_failed()))
 ROLLING_BACK: Past = (*PROVISIONING, (600, rollback()))
 READY: Past = (*PROVISIONING, (120, ready()))
@@ -290,6 +308,8 @@ PASTS: dict[str, Past] = {
     "rejected": REJECTED,
     "unsent": UNSENT,
     "provisioning": PROVISIONING,
+    "sent twice": SENT_TWICE,
+    "tried": TRIED,
     "kept failed": KEPT_FAILED,
     "rolling back": ROLLING_BACK,
     "ready": READY,

@@ -40,7 +40,11 @@ SEND_RULES = [
     pytest.param(h.REQUESTED, 1021, h.sent(), "past-deadline", id="a hung acquirer may not POST past its deadline"),
     pytest.param(h.REQUESTED, 1020, h.sent(), RECORDED, id="the deadline itself is still inside"),
     pytest.param(
-        (*h.REQUESTED, (1, h.stop_requested())), 2, h.sent(), "stop-requested", id="a stopped lease sends nothing"
+        (*h.REQUESTED, (1, h.stop_requested())),
+        2,
+        h.sent(),
+        "stop-requested",
+        id="a stopped lease sends nothing (PEER-03)",
     ),
     pytest.param(
         ((0, h.requested(ttl_ms=60_000)),), 60, h.sent(), "past-end", id="a dead lease asks for no box (W-18)"
@@ -137,7 +141,9 @@ REPLAY_RULES = [
     pytest.param(h.PROVISIONING, 100, h.sent(2, up_s=100), "already-bound", id="a bound lease sends nothing (CRE-26)"),
     pytest.param(h.REJECTED, 3, h.sent(2, up_s=3), "settled", id="a rejected create is never replayed (CRE-11)"),
     pytest.param(h.UNSENT, 3, h.sent(2, up_s=3), "settled", id="a create of which nothing left is over (W-12)"),
-    pytest.param(h.WRITTEN_OFF, 3_601, h.sent(2, up_s=3_601), "released", id="a released lease sends nothing"),
+    pytest.param(
+        h.WRITTEN_OFF, 3_601, h.sent(2, up_s=3_601), "released", id="a released lease sends nothing (PEER-03)"
+    ),
 ]
 
 OUTCOME_RULES = [
@@ -195,20 +201,22 @@ BIND_RULES = [
 
 
 @pytest.mark.parametrize(
-    ("past", "when_s", "wanted", "verdict"), [*REQUEST_RULES, *SEND_RULES, *REPLAY_RULES, *OUTCOME_RULES, *BIND_RULES]
+    ("past", "when_s", "wanted", "verdict"),
+    [*REQUEST_RULES, *SEND_RULES, *REPLAY_RULES, *OUTCOME_RULES, *BIND_RULES],
 )
 def test_a_rule_of_the_create(past: Past, when_s: float, wanted: e.LeaseEvent, verdict: str) -> None:
     """Each line is one rule: given a past, wanting this fact at that second comes to this verdict."""
     assert h.verdict(h.tell(past), wanted, h.at(when_s)) == verdict
 
 
+@pytest.mark.holds("KEEP-07", "W-37")
 @pytest.mark.parametrize(
     ("past", "late", "phase"),
     [
         pytest.param(h.SENT, h.bound(), Phase.PROVISIONING, id="answered to its acquirer"),
         pytest.param(h.SENT, h.bound(acquirer=h.RIVAL), Phase.ROLLING_BACK, id="answered to a stranger"),
         pytest.param(h.FENCED, h.bound(), Phase.ROLLING_BACK, id="answered to a fenced acquirer"),
-        pytest.param(h.FENCED, h.bound(acquirer=h.RIVAL), Phase.ROLLING_BACK, id="answered to who took over (CRE-14)"),
+        pytest.param(h.FENCED, h.bound(acquirer=h.RIVAL), Phase.ROLLING_BACK, id="answered to who took over"),
         pytest.param(h.UNANSWERED, h.bound(evidence="key-proof", attempt=None), Phase.ROLLING_BACK, id="key proof"),
         pytest.param(h.UNANSWERED, h.bound(evidence="spool"), Phase.ROLLING_BACK, id="spooled"),
         pytest.param((*h.SENT, (2, h.stop_requested())), h.bound(), Phase.ROLLING_BACK, id="stopped meanwhile (W-42)"),
@@ -223,7 +231,7 @@ def test_a_rule_of_the_create(past: Past, when_s: float, wanted: e.LeaseEvent, v
 def test_an_id_is_taken_in_every_phase_and_worked_on_only_by_who_asked(
     past: Past, late: e.InstanceIdBound, phase: Phase
 ) -> None:
-    """A learnt id is never refused; only one answered to the unfenced acquirer is worked on (KEEP-07, W-37)."""
+    """A learnt id is never refused; only one answered to the unfenced acquirer is worked on."""
     lease = h.tell((*past, (5_000, late)))
     assert (lease.phase, lease.instance_id, lease.outcome, lease.released_at, lease.keep) == (
         phase,

@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 
 from ledger.domain import events as e
 from ledger.domain.evolve import evolve
-from ledger.domain.state import Attempt, Failure, Outcome, Phase
+from ledger.domain.state import Attempt, Failure, Outcome, Phase, Try
 from tests.domain import histories as h
 from tests.domain.histories import Past
 
@@ -45,6 +45,7 @@ FOLDS = [
             "idle_timeout_ms": 1_800_000,
             "repository": h.REPOSITORY,
             "host": "desk",
+            "purpose": "warmup",
         },
         id="create-requested",
     ),
@@ -83,6 +84,25 @@ FOLDS = [
         {"attempts": (attempt("not-sent"),)},
         id="create-in-doubt after the release",
     ),
+    pytest.param(
+        h.TRIED,
+        900,
+        h.tried(h.BOX, "no-answer", host="203.0.113.21", host_key=None),
+        {
+            "tries": (
+                Try(
+                    instance_id=h.OTHER_BOX,
+                    at=h.at(600),
+                    host="203.0.113.20",
+                    verdict="refused",
+                    host_key="ssh-ed25519 KKKK",
+                ),
+                Try(instance_id=h.BOX, at=h.at(900), host="203.0.113.21", verdict="no-answer", host_key=None),
+            )
+        },
+        id="candidate-tried",
+    ),
+    pytest.param(h.SENT_TWICE, 600, h.settled(), {"candidates_settled": True}, id="candidates-settled"),
     pytest.param(
         h.SENT,
         2,
@@ -164,7 +184,7 @@ FOLDS = [
         {"open_runs": (), "finished_run": "run-1", "touched_at": h.at(300)},
         id="run-finished",
     ),
-    pytest.param(h.READY, 300, h.moved(), {"host": "laptop"}, id="claim-moved"),
+    pytest.param(h.READY, 300, h.moved(), {"host": "laptop", "purpose": "held"}, id="claim-moved"),
     pytest.param(h.READY, 300, h.rebound(), {"credential_binding": "c2"}, id="credential-rebound"),
     pytest.param(
         h.UNANSWERED,
@@ -267,6 +287,7 @@ FOLDS = [
 ]
 
 
+@pytest.mark.holds("CRD-07", "CRD-08", "TCH-05")
 @pytest.mark.parametrize(("past", "seconds", "fact", "expected"), FOLDS)
 def test_a_fact_changes_exactly_these_fields(
     past: Past, seconds: float, fact: e.LeaseEvent, expected: dict[str, Any]

@@ -128,11 +128,12 @@ KEEP_RULES = [
 
 HOLDER_RULES = [
     pytest.param(h.READY, 300, h.moved(), RECORDED, id="a claim moves to another desk"),
+    pytest.param(h.READY, 300, h.moved("desk"), RECORDED, id="a claim is taken where it is, and ends with no run"),
     pytest.param((*h.READY, (300, h.moved())), 301, h.moved(), NOTHING, id="a claim that is there does not move"),
     pytest.param(h.RELEASED, 300, h.moved(), "released", id="a released claim does not move"),
     pytest.param(h.READY, 300, h.rebound(), RECORDED, id="a proven key counts from now on (CRD-02)"),
     pytest.param((*h.READY, (300, h.rebound())), 301, h.rebound(), NOTHING, id="one rebinding is one fact"),
-    pytest.param(h.RELEASED, 300, h.rebound(), "released", id="a released lease needs no key"),
+    pytest.param(h.RELEASED, 300, h.rebound(), RECORDED, id="also of a released lease, whose box is still looked for"),
     pytest.param(h.REQUESTED, 9, h.fenced(), RECORDED, id="a dead acquirer is fenced at once"),
     pytest.param(h.FENCED, 101, h.fenced(), NOTHING, id="one fence is one fact"),
     pytest.param(
@@ -176,14 +177,14 @@ def test_a_rule_of_holding(past: Past, when_s: float, wanted: e.LeaseEvent, verd
     ("past", "ends_s"),
     [
         pytest.param(h.REQUESTED, TTL_S, id="created and TTL (CRE-20)"),
-        pytest.param(h.PROVISIONING, TTL_S, id="idle time counts from ready on"),
+        pytest.param(h.PROVISIONING, TTL_S, id="idle time counts from ready on (PEER-26)"),
         pytest.param(h.READY, 120 + IDLE_S, id="touched and idle time (CLN-05)"),
         pytest.param((*h.READY, (5_000, h.touched())), TTL_S, id="a touch does not outlive the TTL (TCH-02)"),
         pytest.param((*h.READY, (300, h.touched(ttl_ms=600_000))), 600, id="a shorter TTL"),
         pytest.param((*h.READY, (300, h.touched(idle_timeout_ms=60_000))), 360, id="a shorter idle time"),
-        pytest.param((*h.READY, (300, h.synced())), 300 + IDLE_S, id="a copy is a sign of life"),
-        pytest.param((*h.READY, (300, h.run_started())), 300 + IDLE_S, id="a start is a sign of life"),
-        pytest.param((*h.RUNNING, (500, h.run_finished())), 500 + IDLE_S, id="an end is a sign of life"),
+        pytest.param((*h.READY, (300, h.synced())), 300 + IDLE_S, id="a copy is a sign of life (PEER-26)"),
+        pytest.param((*h.READY, (300, h.run_started())), 300 + IDLE_S, id="a start is a sign of life (W-09)"),
+        pytest.param((*h.RUNNING, (500, h.run_finished())), 500 + IDLE_S, id="an end is a sign of life (PEER-26)"),
         pytest.param(h.KEPT, DAY_S, id="the end of keep (KEEP-06)"),
         pytest.param((*h.READY, (130, h.kept(200))), 200, id="a keep may end sooner than the TTL"),
         pytest.param((*h.KEPT, (200, e.KeepEnded(reason="done"))), 120 + IDLE_S, id="the keep is over"),

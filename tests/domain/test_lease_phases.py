@@ -25,14 +25,16 @@ released -> rolling-back: instance-id-bound, reopened
 
 FACTS_THAT_STAY = """
 requested: acquire-fenced, claim-moved, credential-rebound, stop-requested
-in-doubt: acquire-fenced, claim-moved, create-in-doubt, create-sent, credential-rebound, stop-requested
-provisioning: acquire-fenced, claim-moved, create-in-doubt, credential-rebound, keep-ended, keep-granted, stop-requested
-ready: acquire-fenced, claim-moved, create-in-doubt, credential-rebound, keep-ended, keep-granted, run-finished, \
-run-started, stop-requested, sync-finished, touched
-rolling-back: acquire-fenced, claim-moved, create-in-doubt, credential-rebound, instance-id-bound, run-finished
-deleting: acquire-fenced, claim-moved, create-in-doubt, credential-rebound, delete-accepted, delete-deferred, \
-delete-requested, deletion-confirmed, run-finished
-released: create-in-doubt, run-finished
+in-doubt: acquire-fenced, candidate-tried, claim-moved, create-in-doubt, create-sent, credential-rebound, stop-requested
+provisioning: acquire-fenced, candidate-tried, candidates-settled, claim-moved, create-in-doubt, credential-rebound, \
+keep-ended, keep-granted, stop-requested
+ready: acquire-fenced, candidate-tried, candidates-settled, claim-moved, create-in-doubt, credential-rebound, \
+keep-ended, keep-granted, run-finished, run-started, stop-requested, sync-finished, touched
+rolling-back: acquire-fenced, candidate-tried, candidates-settled, claim-moved, create-in-doubt, credential-rebound, \
+instance-id-bound, run-finished
+deleting: acquire-fenced, candidate-tried, candidates-settled, claim-moved, create-in-doubt, credential-rebound, \
+delete-accepted, delete-deferred, delete-requested, deletion-confirmed, run-finished
+released: candidate-tried, candidates-settled, create-in-doubt, credential-rebound, run-finished
 """
 
 

@@ -27,6 +27,7 @@ from tests.domain import histories as h
 
 ACQUIRERS = (h.ACQUIRER, h.ACQUIRER, h.RIVAL, "acquirer-3")
 BOXES = (h.BOX, h.BOX, h.OTHER_BOX, h.OLD_BOX, "")
+VERDICTS = ("refused", "no-answer", "unproven", "accepted", "maybe")
 OUTCOMES = ("completed", "rolled-back", "rejected", "cancelled", "never-created", "written-off", "lost")
 
 
@@ -88,6 +89,12 @@ WISHES: dict[str, Callable[[Lease, datetime, int], e.LeaseEvent]] = {
     "create-in-doubt": lambda lease, _now, pick: h.in_doubt(
         _number(len(lease.attempts), pick), sent=pick % 5 < 4, answered=pick % 2 == 0
     ),
+    "candidate-tried": lambda _lease, _now, pick: h.tried(
+        (h.OTHER_BOX, "i-3", h.OLD_BOX)[pick % 3],
+        VERDICTS[pick % len(VERDICTS)],
+        host_key=None if pick % 4 == 0 else "ssh-ed25519 KKKK",
+    ),
+    "candidates-settled": lambda _lease, _now, pick: h.settled(pick),
     "instance-id-bound": lambda lease, _now, pick: h.bound(
         _box(lease, pick),
         evidence=("create-answer", "create-answer", "key-proof", "spool")[pick % 4],
@@ -140,14 +147,23 @@ FITTING: dict[Phase | None, tuple[str, ...]] = {
         "create-sent",
         "create-sent",
         "create-rejected",
+        "candidate-tried",
         "instance-id-bound",
         "released",
     ),
     Phase.PROVISIONING: ("ready", "ready", "rollback", "keep-granted failed", "acquire-fenced", "stop-requested"),
-    Phase.READY: ("touched", "keep-granted", "run-started", "run-finished", "delete-requested", "delete-requested"),
-    Phase.ROLLING_BACK: ("delete-requested", "instance-id-bound", "released"),
+    Phase.READY: (
+        "touched",
+        "keep-granted",
+        "run-started",
+        "run-finished",
+        "candidates-settled",
+        "delete-requested",
+        "delete-requested",
+    ),
+    Phase.ROLLING_BACK: ("delete-requested", "instance-id-bound", "candidate-tried", "released"),
     Phase.DELETING: ("delete-accepted", "delete-deferred", "delete-requested", "deletion-confirmed", "released"),
-    Phase.RELEASED: ("reopened", "instance-id-bound", "create-rejected", "create-in-doubt"),
+    Phase.RELEASED: ("reopened", "candidate-tried", "instance-id-bound", "create-rejected", "create-in-doubt"),
 }
 AFTER_S = (0.0, 1.0, 1.0, 1.0, 5.0, 5.0, 31.0, 61.0, 91.0, 91.0, 300.0, 541.0, 1_801.0, 5_400.0, -1.0, -30.0, -700.0)
 PICKS, CHOICES, AMONG = 100, 120, ("fitting", "fitting", "fitting", "any")
@@ -244,6 +260,7 @@ def test_a_history_replays_to_the_same_lease_from_any_prefix(history: History, c
     assert (whole, continued) == (_newest(told), whole)
 
 
+@pytest.mark.holds("LCK-08")
 @h.EXAMPLES
 @given(HISTORY)
 def test_a_fact_is_never_recorded_twice_in_one_instant(history: History) -> None:
@@ -281,8 +298,12 @@ def test_only_writing_off_releases_a_box_that_may_exist(history: History) -> Non
                 assert len(set(inventories)) >= 5
                 assert told.now - first >= timedelta(minutes=29)
                 assert told.now >= max(fact.now for fact in facts[:place])
+                assert "accepted" not in {tried.verdict for tried in told.before.tries}
             case e.Released(outcome="written-off", reason=reason):
                 assert reason
+                sent = [fact.now for fact in facts[:place] if isinstance(fact.fact, e.CreateSent)]
+                assert sent or box_exists
+                assert not any(timedelta(0) <= told.now - first < timedelta(minutes=9) for first in sent[:1])
             case e.Released():
                 assert not box_exists
                 assert told.before.instance_id is not None or not unsettled
@@ -290,6 +311,7 @@ def test_only_writing_off_releases_a_box_that_may_exist(history: History) -> Non
                 pass
 
 
+@pytest.mark.holds("CRE-32", "CRD-08")
 @h.EXAMPLES
 @given(HISTORY)
 def test_at_most_one_box_is_ever_bound_and_it_was_not_there_before(history: History) -> None:
@@ -299,6 +321,7 @@ def test_at_most_one_box_is_ever_bound_and_it_was_not_there_before(history: Hist
     assert boxes.isdisjoint({h.OLD_BOX, ""})
 
 
+@pytest.mark.holds("PEER-35")
 @h.EXAMPLES
 @given(HISTORY)
 def test_no_delete_is_announced_for_an_id_that_is_not_bound(history: History) -> None:
@@ -311,6 +334,7 @@ def test_no_delete_is_announced_for_an_id_that_is_not_bound(history: History) ->
             assert told.fact.instance_id == bound
 
 
+@pytest.mark.holds("CRE-17", "PEER-02")
 @h.EXAMPLES
 @given(CREATING_HISTORY | HISTORY)
 def test_a_create_is_replayed_only_inside_its_window(history: History) -> None:
@@ -343,10 +367,11 @@ def test_a_create_is_replayed_only_inside_its_window(history: History) -> None:
         )
 
 
+@pytest.mark.holds("W-37", "PEER-42")
 @h.EXAMPLES
 @given(CREATING_HISTORY | HISTORY)
 def test_what_belongs_to_the_acquirer_is_only_ever_told_by_it(history: History) -> None:
-    """A fenced holder's decisions are refused; only who asked for the box hands it out or keeps it (rule 6, W-37)."""
+    """A fenced holder's decisions are refused; only who asked for the box hands it out or keeps it (rule 6)."""
     holder = h.ACQUIRER
     for told in accepted(history):
         match told.fact:
@@ -360,6 +385,7 @@ def test_what_belongs_to_the_acquirer_is_only_ever_told_by_it(history: History) 
                 pass
 
 
+@pytest.mark.holds("PEER-13")
 @h.EXAMPLES
 @given(HISTORY)
 def test_an_id_that_a_fenced_acquirer_learnt_is_taken_from_every_phase(history: History) -> None:
@@ -377,20 +403,22 @@ def test_an_id_that_a_fenced_acquirer_learnt_is_taken_from_every_phase(history: 
     assert (taken.phase, taken.instance_id, taken.is_open) == (Phase.ROLLING_BACK, "i-late", True)
 
 
+@pytest.mark.holds("W-06")
 @h.EXAMPLES
 @given(HISTORY)
 def test_a_released_lease_is_opened_only_by_its_box(history: History) -> None:
-    """`released` is left for `rolling-back` by a late id or a reopening, and by nothing else (rule 3, W-06)."""
+    """`released` is left for `rolling-back` by a late id or a reopening, and by nothing else (rule 3)."""
     for told in accepted(history):
         if told.before.phase is Phase.RELEASED and told.after.phase is not Phase.RELEASED:
             assert told.after.phase is Phase.ROLLING_BACK
             assert isinstance(told.fact, e.InstanceIdBound | e.Reopened)
 
 
+@pytest.mark.holds("W-05")
 @h.EXAMPLES
 @given(HISTORY)
 def test_a_box_that_no_read_has_shown_is_gone_only_late_and_after_an_answered_delete(history: History) -> None:
-    """Its absence counts half an hour after it was bound, and once a DELETE of it was answered (rule 4, W-05)."""
+    """Its absence counts half an hour after it was bound, and once a DELETE of it was answered (rule 4)."""
     is_shown = is_answered = False
     bound_at = h.START
     for told in accepted(history):
@@ -410,10 +438,11 @@ def test_a_box_that_no_read_has_shown_is_gone_only_late_and_after_an_answered_de
                 pass
 
 
+@pytest.mark.holds("W-03", "W-25", "HOLE-01")
 @h.EXAMPLES
 @given(HISTORY)
 def test_keep_shields_only_a_ready_box_or_a_kept_failure(history: History) -> None:
-    """A lease has a keep only while ready, or while provisioning with its failure recorded; it always ends (W-25)."""
+    """A lease has a keep only while ready, or while provisioning with its failure recorded; it always ends."""
     for told in accepted(history):
         lease = told.after
         if lease.keep is None:
@@ -422,15 +451,61 @@ def test_keep_shields_only_a_ready_box_or_a_kept_failure(history: History) -> No
         assert lease.expires_at == lease.keep.until
 
 
+@pytest.mark.holds("CRD-07", "TCH-05", "W-34")
 @h.EXAMPLES
 @given(HISTORY)
 def test_a_touch_changes_activity_and_limits_and_nothing_else(history: History) -> None:
-    """A sign of life can neither move a phase nor drop a fact (W-34)."""
+    """A sign of life can neither move a phase nor drop a fact."""
     for told in accepted(history):
         if isinstance(told.fact, e.Touched):
             before, after = asdict(told.before), asdict(told.after)
             changed = {name for name in before if before[name] != after[name]}
             assert changed <= {"sequence", "recorded_at", "touched_at", "ttl_ms", "idle_timeout_ms"}
+
+
+@h.EXAMPLES
+@given(HISTORY)
+def test_looking_for_a_box_moves_nothing(history: History) -> None:
+    """A try adds itself, and settling says so, of a lease whose own box is known: nothing else of it changes."""
+    for told in accepted(history):
+        before, after = asdict(told.before), asdict(told.after)
+        changed = {name for name in before if before[name] != after[name]} - {"sequence", "recorded_at"}
+        match told.fact:
+            case e.CandidateTried(instance_id=candidate):
+                assert changed == {"tries"}
+                assert len(told.after.tries) == len(told.before.tries) + 1
+                assert candidate != h.OLD_BOX
+                assert told.before.attempts
+            case e.CandidatesSettled():
+                assert changed == {"candidates_settled"}
+                assert told.before.instance_id is not None
+            case _:
+                assert changed.isdisjoint({"tries", "candidates_settled"})
+
+
+@h.EXAMPLES
+@given(HISTORY)
+def test_a_released_lease_is_looked_for_as_long_as_a_box_of_it_may_be_unbound(history: History) -> None:
+    """A model kept from the facts alone agrees: a released lease is a suspect, or no box of it can be unbound."""
+    sent: set[int] = set()
+    is_bound = is_settled = is_proven_empty = False
+    for told in accepted(history):
+        match told.fact:
+            case e.CreateSent(attempt=number):
+                sent.add(number)
+            case e.CreateInDoubt(sent=False, attempt=number):
+                sent.discard(number)
+            case e.InstanceIdBound():
+                is_bound = True
+            case e.CandidatesSettled():
+                is_settled = True
+            case e.Released(outcome=outcome):
+                is_proven_empty = outcome in ("rejected", "cancelled")
+            case _:
+                pass
+        if not told.after.is_open:
+            unbound = len(sent) > 1 and not is_settled if is_bound else not is_proven_empty
+            assert told.after.is_suspect is unbound
 
 
 @h.EXAMPLES

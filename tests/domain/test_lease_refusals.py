@@ -5,9 +5,11 @@ from typing import Any
 from ledger.domain import events as e
 from ledger.domain.refusals import REFUSALS
 from tests.domain import histories as h
+from tests.domain import test_lease_candidates as candidates
 from tests.domain import test_lease_create as create
 from tests.domain import test_lease_hold as hold
 from tests.domain import test_lease_release as release
+from tests.domain import test_lease_reopen as reopen
 
 RULES: list[Any] = [
     rule.values
@@ -17,6 +19,7 @@ RULES: list[Any] = [
         create.REPLAY_RULES,
         create.OUTCOME_RULES,
         create.BIND_RULES,
+        candidates.CANDIDATE_RULES,
         hold.READY_RULES,
         hold.LIFE_RULES,
         hold.KEEP_RULES,
@@ -25,7 +28,7 @@ RULES: list[Any] = [
         release.DELETE_RULES,
         release.ABSENCE_RULES,
         release.RELEASE_RULES,
-        release.REOPEN_RULES,
+        reopen.REOPEN_RULES,
     )
     for rule in rules
 ]

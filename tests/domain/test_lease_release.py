@@ -1,4 +1,4 @@
-"""The rules of giving back: rollback, DELETE, absence, release and reopening."""
+"""The rules of giving back: rollback, DELETE, absence and release."""
 
 import pytest
 from msgspec.structs import replace
@@ -8,9 +8,9 @@ from tests.domain import histories as h
 from tests.domain.histories import NOTHING, RECORDED, Past
 
 DELETED_ONCE: Past = (*h.UNSHOWN, (602, h.delete_accepted()))
-REOPENED: Past = (*h.RELEASED, (900, h.reopened(890)))
 FIVE = (11, 12, 13, 14, 15)
 ALL_SEEN_S = 1 + 540 + 4 * 300
+MS_S = 0.001
 
 
 def looks(*kinds: str, at_s: float = 205) -> e.DeletionConfirmed:
@@ -26,6 +26,16 @@ ROLLBACK_RULES = [
     pytest.param(h.ROLLING_BACK, 601, h.rollback(), NOTHING, id="one rollback is one fact"),
     pytest.param(h.DELETING, 601, h.rollback(), NOTHING, id="what is being deleted needs no rollback (RBK-16)"),
     pytest.param(h.KEPT_FAILED, 700, h.rollback(), RECORDED, id="a kept failure is rolled back before its deletion"),
+    pytest.param(
+        h.KEPT_FAILED,
+        86_399,
+        replace(h.rollback(), stage="expired"),
+        "not-expired",
+        id="but not for its end while its keep lasts",
+    ),
+    pytest.param(
+        h.KEPT_FAILED, 86_400, replace(h.rollback(), stage="expired"), RECORDED, id="and for its end from then on"
+    ),
     pytest.param(h.READY, 600, h.rollback(), "not-acquiring", id="a ready box is deleted, not rolled back"),
     pytest.param(h.UNANSWERED, 600, h.rollback(), "not-acquiring", id="without a box there is nothing to roll back"),
     pytest.param(h.RELEASED, 600, h.rollback(), "released", id="a released lease is not rolled back (RDY-08)"),
@@ -51,7 +61,7 @@ DELETE_RULES = [
         1_920,
         h.delete_requested(reason="expired"),
         "not-expired",
-        id="a renewed lease survives (CLN-16)",
+        id="a renewed lease survives (CLN-16, PEER-27)",
     ),
     pytest.param(
         (*h.READY, (9_000, h.moved())),
@@ -202,6 +212,20 @@ RELEASE_RULES = [
         h.PROVISIONING, 9_000, h.released("never-created", inventories=FIVE), "may-exist", id="a bound box was created"
     ),
     pytest.param(
+        (*h.TRIED, (900, h.tried(verdict="accepted"))),
+        9_000,
+        h.released("never-created", inventories=FIVE),
+        "may-exist",
+        id="so was one that has accepted its key, bound or not",
+    ),
+    pytest.param(
+        (*h.TRIED, (900, h.tried(verdict="unproven"))),
+        9_000,
+        h.released("never-created", inventories=FIVE),
+        RECORDED,
+        id="any other answer leaves it to the inventories",
+    ),
+    pytest.param(
         h.UNANSWERED,
         541,
         h.released("written-off", reason="console"),
@@ -216,46 +240,38 @@ RELEASE_RULES = [
     ),
     pytest.param(h.UNANSWERED, 541, h.released("written-off"), "no-evidence", id="writing off needs a reason"),
     pytest.param(
-        h.DEFERRED, 300, h.released("written-off", reason="key revoked"), RECORDED, id="a box that no key deletes"
+        h.DEFERRED, 541, h.released("written-off", reason="key revoked"), RECORDED, id="a box that no key deletes"
+    ),
+    pytest.param(
+        h.DEFERRED,
+        541 - MS_S,
+        h.released("written-off", reason="key revoked"),
+        "may-exist",
+        id="not inside the window either",
+    ),
+    pytest.param(
+        h.DEFERRED, 1 - MS_S, h.released("written-off", reason="x"), RECORDED, id="nor is it stuck by a wrong clock"
     ),
     pytest.param(
         h.REQUESTED, 9_000, h.released("written-off", reason="x"), "may-exist", id="what was never sent is cancelled"
     ),
+    pytest.param(
+        (*h.TWIN, (1, h.bound(evidence="key-proof", attempt=None))),
+        1,
+        h.released("written-off", reason="key revoked"),
+        RECORDED,
+        id="a twin was never sent: it is written off at any time",
+    ),
+    pytest.param(
+        h.TWIN, 9_000, h.released("written-off", reason="x"), "may-exist", id="but not before its box is known"
+    ),
     pytest.param(h.CONFIRMED, 211, h.released("lost"), "no-evidence", id="a lease ends in one of six ways"),
-]
-
-REOPEN_RULES = [
-    pytest.param(h.RELEASED, 900, h.reopened(890), RECORDED, id="a released box that shows up is open again (W-06)"),
-    pytest.param(REOPENED, 901, h.reopened(890), NOTHING, id="one reopening is one fact"),
-    pytest.param(
-        h.RELEASED, 900, h.reopened(890, instance_id=h.OTHER_BOX), "bound-to-another", id="only by its own box"
-    ),
-    pytest.param(h.NEVER_CREATED, 9_000, h.reopened(8_990), "bound-to-another", id="without a box nothing shows up"),
-    pytest.param(h.READY, 900, h.reopened(890), "not-released", id="an open lease is not reopened"),
-    pytest.param(h.CONFIRMED, 900, h.reopened(890), "not-released", id="nor one about to be released"),
-    pytest.param(
-        h.RELEASED,
-        900,
-        e.Reopened(instance_id=h.BOX, credential_binding="c1", slug="amber-acre", evidence=()),
-        "no-evidence",
-        id="somebody has to have seen it",
-    ),
-    pytest.param(
-        h.RELEASED,
-        900,
-        replace(h.reopened(890), credential_binding="c2"),
-        "rebound",
-        id="under the key that owns the lease",
-    ),
-    pytest.param(REOPENED, 901, h.delete_requested(2), RECORDED, id="a reopened box is deleted again"),
-    pytest.param(REOPENED, 901, h.ready(), "not-acquiring", id="and never worked on"),
-    pytest.param(REOPENED, 901, h.released("completed"), "may-exist", id="nor released before it is gone again"),
 ]
 
 
 @pytest.mark.parametrize(
     ("past", "when_s", "wanted", "verdict"),
-    [*ROLLBACK_RULES, *DELETE_RULES, *ABSENCE_RULES, *RELEASE_RULES, *REOPEN_RULES],
+    [*ROLLBACK_RULES, *DELETE_RULES, *ABSENCE_RULES, *RELEASE_RULES],
 )
 def test_a_rule_of_giving_back(past: Past, when_s: float, wanted: e.LeaseEvent, verdict: str) -> None:
     """Each line is one rule: given a past, wanting this fact at that second comes to this verdict."""

@@ -1,4 +1,4 @@
-"""Lease ids and slugs (LCK-14, LCK-15)."""
+"""Lease ids and slugs."""
 
 import re
 import secrets
@@ -16,8 +16,9 @@ LONG = "a-very-long-name-of-a-lease-for-training-x"[:SLUG_MAX]
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
+@pytest.mark.holds("LCK-14", "HOLE-12")
 def test_a_lease_id_is_a_prefix_and_130_random_bits() -> None:
-    """Every bit that is read ends in the id, five to a character (LCK-14)."""
+    """Every bit that is read ends in the id, five to a character."""
     asked: list[int] = []
 
     def ones(count: int) -> bytes:
@@ -34,6 +35,7 @@ def test_lease_ids_from_a_secure_source_differ_and_are_recognised() -> None:
     assert (len(ids), {is_lease_id(text) for text in ids}) == (1_000, {True})
 
 
+@pytest.mark.holds("LCK-14")
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -43,10 +45,11 @@ def test_lease_ids_from_a_secure_source_differ_and_are_recognised() -> None:
     ],
 )  # fmt: skip
 def test_a_hostile_id_is_no_lease_id(hostile: str) -> None:
-    """Traversal, separators, padding, reserved names and look-alikes never become a path (LCK-14)."""
+    """Traversal, separators, padding, reserved names and look-alikes never become a path."""
     assert is_lease_id(hostile) is False
 
 
+@pytest.mark.holds("LCK-15")
 @pytest.mark.parametrize(
     ("text", "slug"),
     [
@@ -59,10 +62,11 @@ def test_a_hostile_id_is_no_lease_id(hostile: str) -> None:
     ],
 )
 def test_a_requested_slug_is_normalised(text: str, slug: str) -> None:
-    """Lower-case letters, digits and single dashes (LCK-15)."""
+    """Lower-case letters, digits and single dashes."""
     assert normalise_slug(text) == slug
 
 
+@pytest.mark.holds("LCK-15")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -72,14 +76,15 @@ def test_a_requested_slug_is_normalised(text: str, slug: str) -> None:
     ],
 )
 def test_an_unusable_slug_is_refused(text: str, message: str) -> None:
-    """Only symbols, nothing, or too long after normalising is a usage error (LCK-15)."""
+    """Only symbols, nothing, or too long after normalising is a usage error."""
     with pytest.raises(UsageFailure, match=re.escape(message)) as refusal:
         normalise_slug(text)
     assert refusal.value.exit_code == 2
 
 
+@pytest.mark.holds("LCK-15")
 def test_a_generated_slug_is_derived_from_the_lease_id() -> None:
-    """Adjective and noun, the same for the same id on every machine (LCK-15)."""
+    """Adjective and noun, the same for the same id on every machine."""
     names = [generated_slug(LEASE_ID), generated_slug(LEASE_ID), generated_slug("rl_" + "0" * 26)]
     assert names == ["quiet-acre", "quiet-acre", "jolly-barn"]
 
@@ -89,9 +94,10 @@ def test_a_free_slug_is_taken_as_it_is() -> None:
     assert suffixed_slug("gpu-box", LEASE_ID, lambda _slug: False) == "gpu-box"
 
 
+@pytest.mark.holds("LCK-15")
 @pytest.mark.parametrize("slug", ["gpu-box", LONG, "a" * 35 + "-bcdef", "a" * 27 + "-" + "b" * 13])
 def test_a_taken_slug_gets_the_first_free_of_19_variants_then_the_fallback(slug: str) -> None:
-    """Nineteen four-hex suffixes derived from the lease id, in order, then its last twelve characters (LCK-15)."""
+    """Nineteen four-hex suffixes derived from the lease id, in order, then its last twelve characters."""
     tried: list[str] = []
 
     def everything_is_taken(name: str) -> bool:

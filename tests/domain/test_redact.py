@@ -13,6 +13,7 @@ from ledger.domain.redact import MASK, redact
 PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----"
 
 
+@pytest.mark.holds("API-23")
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
@@ -49,10 +50,10 @@ PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OP
     ],
 )  # fmt: skip
 def test_what_looks_like_a_secret_goes_whole(text: str, clean: str) -> None:
-    """API-23."""
     assert redact(text) == clean
 
 
+@pytest.mark.holds("API-24")
 @pytest.mark.parametrize(
     "text",
     [
@@ -70,12 +71,12 @@ def test_what_looks_like_a_secret_goes_whole(text: str, clean: str) -> None:
     ],
 )
 def test_diagnostic_context_stays(text: str) -> None:
-    """API-24."""
     assert redact(text) == text
 
 
+@pytest.mark.holds("API-23")
 def test_given_secrets_go_however_they_are_escaped() -> None:
-    """API-23: raw, as JSON, as JSON in JSON, in a URL, and mixed."""
+    """Raw, as JSON, as JSON in JSON, in a URL, and mixed."""
     secret = 'a"b\\c/d é'
     once = json.dumps(secret)[1:-1]
     spellings = [secret, once, json.dumps(once)[1:-1], quote(secret, safe=""), quote(secret).lower(), 'a\\"b%5cc\\/d é']
@@ -86,18 +87,20 @@ def test_the_longer_of_two_secrets_goes_first() -> None:
     assert redact("x abcdef abc", ("abc", "abcdef")) == f"x {MASK} {MASK}"
 
 
+@pytest.mark.holds("API-24")
 def test_blank_secrets_are_ignored() -> None:
-    """API-24."""
     assert redact("a b", ("", "  ")) == "a b"
 
 
+@pytest.mark.holds("API-23")
 def test_a_secret_that_the_mask_would_spell_takes_everything() -> None:
-    """API-23: fails closed."""
+    """Fails closed."""
     assert redact("token=abc then", ("] then",)) == MASK
 
 
+@pytest.mark.holds("API-23")
 def test_text_that_is_too_long_to_judge_is_masked_whole() -> None:
-    """API-23: fails closed."""
+    """Fails closed."""
     assert redact("x" * (256 * 1024 + 1)) == MASK
 
 
@@ -112,21 +115,24 @@ FRAGMENT = st.sampled_from(
 NASTY = st.lists(FRAGMENT | st.text(max_size=5), max_size=40).map("".join)
 
 
+@pytest.mark.holds("API-24")
 @given(NASTY, st.lists(SECRET, max_size=3))
 def test_a_second_pass_changes_nothing(text: str, secrets: list[str]) -> None:
-    """API-24: idempotent, whatever the text."""
+    """Idempotent, whatever the text."""
     clean = redact(text, secrets)
     assert redact(clean, secrets) == clean
 
 
+@pytest.mark.holds("API-23")
 @given(NASTY, SECRET, NASTY)
 def test_a_given_secret_never_survives(before: str, secret: str, after: str) -> None:
-    """API-23: not raw and not JSON-escaped, wherever it stands."""
+    """Not raw and not JSON-escaped, wherever it stands."""
     escaped = json.dumps(secret)[1:-1]
     clean = redact(f"{before}{secret}{after}{escaped}", (secret,))
     assert secret in MASK or (secret not in clean and escaped not in clean)
 
 
+@pytest.mark.holds("API-23")
 @given(
     st.sampled_from(
         [
@@ -142,25 +148,27 @@ def test_a_given_secret_never_survives(before: str, secret: str, after: str) -> 
     NASTY.filter(lambda text: "h" not in text),
 )
 def test_a_value_in_a_secret_field_never_survives(form: str, value: str, before: str) -> None:
-    """API-23: punctuation is part of the value."""
+    """Punctuation is part of the value."""
     marked = f"zq{value}zq"
     assert marked not in redact(f"{before} {form.format(marked)}")
 
 
+@pytest.mark.holds("API-23")
 @pytest.mark.parametrize(
     "unit", ["://a:b", '"key":"', "a.", "Bearer ", "-----BEGIN ", "token=[", "key \\", "Cookie:\n ", "a@"]
 )
 def test_an_adversary_cannot_make_it_slow(unit: str) -> None:
-    """API-23: bounded work on text made to be scanned again and again."""
+    """Bounded work on text made to be scanned again and again."""
     started = time.process_time()
     redact(unit * (200_000 // len(unit)))
     assert time.process_time() - started < 5
 
 
+@pytest.mark.holds("API-23")
 @pytest.mark.parametrize("unit", ["\\", "%5c", "\\u005c", '\\"'])
 @pytest.mark.parametrize("secret", ["\\" * 40 + '"' + "\\" * 40, '"x', "ab"])
 def test_backslashes_cannot_make_it_slow(unit: str, secret: str) -> None:
-    """API-23: bounded work where the text or the secret is full of escapes."""
+    """Bounded work where the text or the secret is full of escapes."""
     started = time.process_time()
     redact(unit * (200_000 // len(unit)) + "x", (secret,))
     assert time.process_time() - started < 5

@@ -13,6 +13,7 @@ from ledger.domain.events import AccountEvent, LeaseEvent
 from ledger.domain.ports import Account, CreateRequest, Instance, Inventory
 from ledger.domain.state import Lease
 from ledger.store.locks import LeaseLock
+from ledger.store.private_files import keep_private_file
 from ledger.store.sqlite import SqliteRegister
 from ledger.store.sqlite_append import SqliteTransaction
 from providers.fal.client import FalClient
@@ -56,13 +57,15 @@ class Boundaries:
 
 
 class WatchedProvider:
-    """The real client; `timeouts_s` are those of its creates."""
+    """The real client; `limits_s` are the time limits that its calls were given, in order, by what they are."""
 
     name = FalClient.name
 
     def __init__(self, client: FalClient, boundaries: Boundaries) -> None:
         self.client = client
-        self.timeouts_s: list[float] = []
+        self.limits_s: dict[str, list[float | None]] = {
+            name: [] for name in ("create", "get", "list", "delete", "billing")
+        }
         self._reach = boundaries.reach
 
     @property
@@ -74,28 +77,32 @@ class WatchedProvider:
         return self.client.server_date
 
     def create(self, request: CreateRequest, *, idempotency_key: str, timeout_s: float) -> Instance:
-        self.timeouts_s.append(timeout_s)
+        self.limits_s["create"].append(timeout_s)
         self._reach("call create")
         made = self.client.create(request, idempotency_key=idempotency_key, timeout_s=timeout_s)
         self._reach("answered create")
         return made
 
-    def get(self, instance_id: str) -> Instance:
+    def get(self, instance_id: str, *, timeout_s: float | None = None) -> Instance:
+        self.limits_s["get"].append(timeout_s)
         self._reach("call get")
-        return self.client.get(instance_id)
+        return self.client.get(instance_id, timeout_s=timeout_s)
 
-    def inventory(self) -> Inventory:
+    def inventory(self, *, timeout_s: float | None = None) -> Inventory:
+        self.limits_s["list"].append(timeout_s)
         self._reach("call list")
-        return self.client.inventory()
+        return self.client.inventory(timeout_s=timeout_s)
 
-    def delete(self, instance_id: str) -> None:
+    def delete(self, instance_id: str, *, timeout_s: float | None = None) -> None:
+        self.limits_s["delete"].append(timeout_s)
         self._reach("call delete")
-        self.client.delete(instance_id)
+        self.client.delete(instance_id, timeout_s=timeout_s)
         self._reach("answered delete")
 
-    def account(self) -> Account:
+    def account(self, *, timeout_s: float | None = None) -> Account:
+        self.limits_s["billing"].append(timeout_s)
         self._reach("call billing")
-        return self.client.account()
+        return self.client.account(timeout_s=timeout_s)
 
 
 class WatchedKeys:
@@ -120,6 +127,32 @@ class WatchedKeys:
         return self._keys.private_path(lease_id)
 
 
+class WatchedClock:
+    """The virtual clock."""
+
+    def __init__(self, clock: VirtualClock, boundaries: Boundaries) -> None:
+        self.now = clock.now
+        self.monotonic_s = clock.monotonic_s
+        self.boot = clock.boot
+        self._clock = clock
+        self._reach = boundaries.reach
+
+    def sleep(self, seconds: float) -> None:
+        self._reach("sleep")
+        self._clock.sleep(seconds)
+
+
+def watched_write(boundaries: Boundaries) -> Callable[[Path, bytes], None]:
+    """The real writing of a spool file."""
+
+    def write(path: Path, content: bytes) -> None:
+        boundaries.reach("spool")
+        keep_private_file(path, content)
+        boundaries.reach("spooled")
+
+    return write
+
+
 class WatchedLock:
     """The real lock, waited for in virtual time, or in real time where there is no clock."""
 
@@ -139,11 +172,19 @@ class WatchedLock:
 
     def try_acquire(self) -> bool:
         self._reach("try lock")
-        return self._lock.try_acquire()
+        taken = self._lock.try_acquire()
+        if taken:
+            self._reach("locked")
+        return taken
+
+    @property
+    def is_held(self) -> bool:
+        return self._lock.is_held
 
     def release(self) -> None:
         self._reach("unlock")
         self._lock.release()
+        self._reach("unlocked")
 
     def die(self) -> None:
         """What the operating system does when its holder dies."""
@@ -193,7 +234,11 @@ class WatchedTransaction:
         return appended
 
     def append_account(self, fact: AccountEvent, *, at: datetime, actor: str) -> int:
-        return self._transaction.append_account(fact, at=at, actor=actor)
+        self._reach(f"append {fact.TYPE}")
+        position = self._transaction.append_account(fact, at=at, actor=actor)
+        self._reach(f"appended {fact.TYPE}")
+        self.appended.append(fact.TYPE)
+        return position
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transaction, name)

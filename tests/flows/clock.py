@@ -35,6 +35,10 @@ class VirtualClock:
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+        self.wait(seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Lets time pass that nobody sleeps away: an answer is on its way."""
         if self._elapsed_s + seconds > PATIENCE_S:
             raise AssertionError("the flow never ends")
         end_s = self._elapsed_s + seconds

@@ -12,8 +12,8 @@ from providers.emulator.faults import Rewrite, Status
 from tests.flows.world import ACQUIRED, LEASE, OTHER, Program, World
 
 
+@pytest.mark.holds("CRE-01")
 def test_one_create_under_the_lease_id_makes_a_ready_lease(world: World, program: Program) -> None:
-    """CRE-01."""
     lease = program.acquire(instance_type="gpu_8x_h100_sxm5", sector="sector_2")
 
     assert world.types() == ACQUIRED
@@ -36,8 +36,8 @@ def test_one_create_under_the_lease_id_makes_a_ready_lease(world: World, program
     assert world.key_folders() == [LEASE]
 
 
+@pytest.mark.holds("CRE-03", "CRE-25", "PEER-01", "PEER-41")
 def test_when_a_create_arrives_its_intent_and_its_attempt_are_durable(world: World, program: Program) -> None:
-    """CRE-03."""
     seen: list[tuple[list[str], str | None]] = []
     world.when("POST", lambda: seen.append((world.types(), world.claim().instance_id)))
     world.fault("create", _server_error(), count=1)
@@ -48,8 +48,9 @@ def test_when_a_create_arrives_its_intent_and_its_attempt_are_durable(world: Wor
     assert seen == [(once, None), ([*once, "create-in-doubt", "create-sent"], None)]
 
 
+@pytest.mark.holds("CRE-03", "CRD-01", "PEER-09")
 def test_the_intent_holds_all_that_recovery_needs(world: World, program: Program) -> None:
-    """CRE-03, CRD-01: times, digest, binding, endpoint and the ids that were there before; never the API key."""
+    """Times, digest, binding, endpoint and the ids that were there before; never the API key."""
     stranger = world.emulator.change(lambda state, now: state.add_instance("emulated-team", now))
     program.acquire()
 
@@ -66,8 +67,8 @@ def test_the_intent_holds_all_that_recovery_needs(world: World, program: Program
     assert world.emulator.key.encode() not in ledger
 
 
+@pytest.mark.holds("CRE-20", "PEER-09")
 def test_a_lease_lives_from_its_request_not_from_ready(world: World, program: Program) -> None:
-    """CRE-20."""
     world.fault("get", _status("provisioning"), count=200)
 
     lease = program.acquire(ttl_ms=20 * 60_000)
@@ -77,8 +78,9 @@ def test_a_lease_lives_from_its_request_not_from_ready(world: World, program: Pr
     assert world.claim().expires_at == "2026-08-21T12:20:00.000000Z"
 
 
+@pytest.mark.holds("CRE-36", "PEER-12", "PEER-19", "PEER-41")
 def test_nothing_is_polled_before_the_box_is_bound(world: World, program: Program) -> None:
-    """CRE-36 without a hook: `instance-id-bound` is durable at the first poll."""
+    """Without a hook: `instance-id-bound` is durable at the first poll."""
     seen: list[list[str]] = []
     world.when("GET", lambda: seen.append(world.types()), path="/instances/inst_")
 
@@ -87,8 +89,8 @@ def test_nothing_is_polled_before_the_box_is_bound(world: World, program: Progra
     assert seen == [["create-requested", "create-sent", "instance-id-bound"]] * 2
 
 
+@pytest.mark.holds("LCK-05")
 def test_the_lease_lock_is_held_from_before_the_intent_until_the_end(world: World, program: Program) -> None:
-    """LCK-05."""
     free: list[bool] = []
     world.arrived.append(lambda _request: free.append(world.is_free(LEASE)))
 
@@ -97,8 +99,9 @@ def test_the_lease_lock_is_held_from_before_the_intent_until_the_end(world: Worl
     assert (free, world.is_free(LEASE)) == ([False] * 5, True)
 
 
+@pytest.mark.holds("LCK-06", "PEER-18")
 def test_an_explicit_slug_that_is_held_is_refused_naming_its_holder(world: World, program: Program) -> None:
-    """LCK-06, the contract's way: exit 2, and nothing is left of the second."""
+    """The contract's way: exit 2, and nothing is left of the second."""
     program.acquire()
 
     with pytest.raises(UsageFailure) as refused:
@@ -110,8 +113,8 @@ def test_an_explicit_slug_that_is_held_is_refused_naming_its_holder(world: World
     assert (world.types(OTHER), world.key_folders(), len(world.posts())) == ([], [LEASE], 1)
 
 
+@pytest.mark.holds("LCK-06")
 def test_a_generated_slug_that_is_held_gets_a_suffix(world: World, program: Program) -> None:
-    """LCK-06."""
     program.acquire()
 
     lease = world.program().acquire(OTHER, slug_is_explicit=False)
@@ -128,8 +131,9 @@ def _status(name: str) -> Rewrite:
     return Rewrite(put={"status": name}, omit=("ip",))
 
 
+@pytest.mark.holds("CRE-02")
 def test_what_is_shown_of_a_lease_holds_no_internal_facts(world: World, program: Program) -> None:
-    """CRE-02: neither the credential's binding, nor the acquirer, nor the deletion's facts."""
+    """Neither the credential's binding, nor the acquirer, nor the deletion's facts."""
     program.acquire()
 
     shown = json.dumps(lease_object(world.claim(), world.clock.now(), "/keys"))
@@ -138,8 +142,9 @@ def test_what_is_shown_of_a_lease_holds_no_internal_facts(world: World, program:
     assert [secret for secret in internal if secret in shown] == []
 
 
+@pytest.mark.holds("CRD-01", "W-28")
 def test_a_binding_tells_keys_apart_but_not_their_outer_spaces(world: World) -> None:
-    """CRD-01, W-28: under this ledger's salt only."""
+    """Under this ledger's salt only."""
     salt = world.reader.salt()
 
     assert credential_binding(salt, " a:key\n") == credential_binding(salt, "a:key")

@@ -65,8 +65,27 @@ def test_the_first_signal_names_the_stop_command_and_then_ends_the_work(
     )
 
 
+@pytest.mark.usefixtures("interrupts")
+def test_the_moment_of_the_first_signal_is_known_inside_a_shield_too() -> None:
+    """By the clock that was given."""
+    times_s = iter([7.5, 99.0])
+    made = SignalInterrupts(lambda: next(times_s))
+    made.install()
+    seen = [made.asked_at_s]
+
+    def work() -> None:
+        with made.shielded():
+            signal.raise_signal(signal.SIGTERM)
+            seen.append(made.asked_at_s)
+
+    with pytest.raises(Interrupted):
+        work()
+
+    assert (seen, made.asked_at_s) == ([None, 7.5], 7.5)
+
+
+@pytest.mark.holds("RBK-15", "W-17")
 def test_a_signal_in_a_shield_arrives_when_the_outermost_one_ends(interrupts: SignalInterrupts) -> None:
-    """RBK-15, W-17."""
     done: list[str] = []
 
     def work() -> None:
@@ -127,8 +146,9 @@ def test_a_terminal_that_is_gone_does_not_stop_the_give_back() -> None:
     assert out == "still working\n"
 
 
+@pytest.mark.holds("RBK-15")
 def test_the_delete_leaves_within_two_seconds_of_sigterm(tmp_path: Path) -> None:
-    """RBK-15: a real process that waits for a box which never becomes ready; exit 143, all given back."""
+    """A real process that waits for a box which never becomes ready; exit 143, all given back."""
     polled, deleted = threading.Event(), threading.Event()
     moments: dict[str, float] = {}
 

@@ -28,8 +28,8 @@ def leased(world: World, program: Program) -> Program:
     return program
 
 
+@pytest.mark.holds("REL-02", "REL-08", "DEL-16", "W-40", "PEER-28", "PEER-36")
 def test_stop_deletes_once_proves_the_absence_and_releases(world: World, leased: Program) -> None:
-    """REL-02."""
     released = world.program().stop()
 
     assert world.types() == COMPLETED
@@ -43,8 +43,9 @@ def test_stop_deletes_once_proves_the_absence_and_releases(world: World, leased:
     assert (world.reader.find("gpu-box"), world.claim().is_open) == ([], 0)
 
 
+@pytest.mark.holds("DEL-16")
 def test_a_delete_arrives_after_its_announcement_is_durable(world: World, leased: Program) -> None:
-    """DEL-16, rule 1."""
+    """Rule 1."""
     seen: list[str] = []
     world.when("DELETE", lambda: seen.append(world.types()[-1]))
 
@@ -53,8 +54,8 @@ def test_a_delete_arrives_after_its_announcement_is_durable(world: World, leased
     assert seen == ["delete-requested"]
 
 
+@pytest.mark.holds("REL-01", "PEER-35")
 def test_every_name_of_a_lease_finds_it_and_a_foreign_box_is_none(world: World, leased: Program) -> None:
-    """REL-01."""
     stranger = world.emulator.change(lambda state, now: state.add_instance("emulated-team", now))
 
     box_id = world.claim().instance_id or ""
@@ -66,8 +67,8 @@ def test_every_name_of_a_lease_finds_it_and_a_foreign_box_is_none(world: World, 
     assert [box.id for box in world.boxes()] == [stranger]
 
 
+@pytest.mark.holds("REL-03")
 def test_a_lease_of_another_endpoint_is_out_of_reach(world: World, leased: Program) -> None:
-    """REL-03."""
     with pytest.raises(UsageFailure) as failure:
         world.program(api_url="http://127.0.0.1:9/v1").stop()
 
@@ -75,8 +76,8 @@ def test_a_lease_of_another_endpoint_is_out_of_reach(world: World, leased: Progr
     assert (failure.value.exit_code, world.types(), world.calls("delete")) == (2, ACQUIRED, [])
 
 
+@pytest.mark.holds("REL-04", "PEER-35")
 def test_nothing_is_deleted_for_a_lease_that_is_not_in_the_ledger(world: World, program: Program) -> None:
-    """REL-04."""
     with pytest.raises(NotFound):
         program.stop(OTHER)
     with pytest.raises(NotFound):
@@ -85,17 +86,20 @@ def test_nothing_is_deleted_for_a_lease_that_is_not_in_the_ledger(world: World, 
     assert (world.calls(), world.types(OTHER)) == ([], [])
 
 
+@pytest.mark.holds("CRD-03")
 def test_another_key_may_not_give_it_back(world: World, leased: Program) -> None:
-    """CRD-03: what that key does not see proves nothing."""
+    """What that key does not see proves nothing."""
     with pytest.raises(CredentialsFailure) as failure:
         world.program(key="another:key-of-somebody-else").stop()
 
-    assert failure.value.message == "lease gpu-box was made with another API key"
-    assert (failure.value.exit_code, world.types(), world.calls()[5:]) == (3, ACQUIRED, [])
+    assert failure.value.message == (
+        "lease gpu-box was made with another API key, and this one is not proven to be of its account"
+    )
+    assert (failure.value.exit_code, world.types(), world.calls("delete")) == (3, ACQUIRED, [])
 
 
+@pytest.mark.holds("REL-13")
 def test_stop_without_a_key_is_refused_and_changes_nothing(world: World, leased: Program) -> None:
-    """REL-13."""
     program = world.program()
     program.services = replace(program.services, provider=AbsentProvider(), credential_binding="")
 
@@ -113,9 +117,10 @@ def test_a_released_lease_is_stopped_again_without_any_call(world: World, leased
     assert (world.program().stop().outcome, world.calls(), world.types()) == ("completed", calls, COMPLETED)
 
 
+@pytest.mark.holds("REL-07", "REL-08", "PEER-07", "PEER-30")
 @pytest.mark.parametrize("effect", [SERVER_ERROR, Rewrite(put={"id": "inst_of_somebody_else"})])
 def test_an_unreadable_state_blocks_the_delete(world: World, leased: Program, effect: Effect) -> None:
-    """REL-07, REL-08: read again until the limit, then left, with the aim recorded and the command to type."""
+    """Read again until the limit, then left, with the aim recorded and the command to type."""
     world.fault("get", effect, count=None)
 
     with pytest.raises(CallFailed) as failure:
@@ -133,8 +138,9 @@ def test_an_unreadable_state_blocks_the_delete(world: World, leased: Program, ef
     assert world.clock.monotonic_s() <= 60 + 3
 
 
+@pytest.mark.holds("REL-09", "W-33", "PEER-36")
 def test_a_sign_of_life_between_the_read_and_the_delete_does_not_abort_it(world: World, leased: Program) -> None:
-    """REL-09, W-33: the decision is made on the newest state."""
+    """The decision is made on the newest state."""
     rival = world.program()
     world.clock.sleep(1)
     leased.boundaries.on("call get", lambda: _touch(rival))
@@ -144,8 +150,9 @@ def test_a_sign_of_life_between_the_read_and_the_delete_does_not_abort_it(world:
     assert world.types() == [*ACQUIRED, "touched", *GONE]
 
 
+@pytest.mark.holds("REL-10")
 def test_a_lock_that_is_held_ends_stop_after_ten_seconds_naming_the_holder(world: World, leased: Program) -> None:
-    """REL-10: exit 11, zero DELETEs."""
+    """Exit 11, zero DELETEs."""
     held = world.lease_lock(LEASE)
     held.acquire()
 
@@ -158,15 +165,16 @@ def test_a_lock_that_is_held_ends_stop_after_ten_seconds_naming_the_holder(world
     assert world.clock.slept[-20:] == [0.5] * 20
 
 
+@pytest.mark.holds("KEEP-08", "PEER-28")
 def test_stop_means_delete_for_a_kept_lease_too(world: World, program: Program) -> None:
-    """KEEP-08."""
     program.acquire(keep=world.keep(hours=2))
 
     assert (program.stop().outcome, world.boxes()) == ("completed", [])
 
 
+@pytest.mark.holds("DEL-01", "PEER-11")
 def test_an_accepted_delete_is_not_a_deletion(world: World, leased: Program) -> None:
-    """DEL-01: the lease stays open with what was accepted, its id and its key."""
+    """The lease stays open with what was accepted, its id and its key."""
     world.fault("delete", Linger(300))
 
     with pytest.raises(ProviderFailure) as failure:
@@ -179,8 +187,9 @@ def test_an_accepted_delete_is_not_a_deletion(world: World, leased: Program) -> 
     assert (world.claim().phase, world.key_folders(), world.calls("delete")) == ("deleting", [LEASE], ["delete"])
 
 
+@pytest.mark.holds("DEL-01")
 def test_the_confirmation_ends_at_its_limit(world: World, leased: Program) -> None:
-    """DEL-01: `--timeout` of stop; the last sleep is not longer than what is left."""
+    """`--timeout` of stop; the last sleep is not longer than what is left."""
     world.fault("delete", Linger(300))
     before_s = world.clock.monotonic_s()
 
@@ -190,8 +199,8 @@ def test_the_confirmation_ends_at_its_limit(world: World, leased: Program) -> No
     assert world.clock.monotonic_s() - before_s == 10.0
 
 
+@pytest.mark.holds("DEL-02")
 def test_a_pending_deletion_locks_out_signs_of_life(world: World, leased: Program) -> None:
-    """DEL-02."""
     world.fault("delete", Linger(300))
     with pytest.raises(ProviderFailure):
         leased.stop()
@@ -202,11 +211,11 @@ def test_a_pending_deletion_locks_out_signs_of_life(world: World, leased: Progra
     assert (refused.value.name, refused.value.exit_code) == ("deleting", 4)
 
 
+@pytest.mark.holds("DEL-03")
 @pytest.mark.parametrize("waits_s", [0.0, 30.0])
 def test_a_repeated_stop_does_not_repeat_an_accepted_delete_inside_its_settle_period(
     world: World, leased: Program, waits_s: float
 ) -> None:
-    """DEL-03."""
     world.fault("delete", Linger(3_000))
     with pytest.raises(ProviderFailure):
         leased.stop(timeout_s=10.0)
@@ -218,8 +227,8 @@ def test_a_repeated_stop_does_not_repeat_an_accepted_delete_inside_its_settle_pe
     assert world.calls("delete") == ["delete"]
 
 
+@pytest.mark.holds("W-02")
 def test_an_accepted_delete_whose_box_stays_is_sent_again_after_a_minute(world: World, leased: Program) -> None:
-    """W-02."""
     world.fault("delete", IgnoreDelete())
 
     released = leased.stop(timeout_s=120.0)
@@ -230,8 +239,9 @@ def test_an_accepted_delete_whose_box_stays_is_sent_again_after_a_minute(world: 
     assert world.types() == [*ACQUIRED, *["delete-requested", "delete-accepted"] * 2, *GONE[2:]]
 
 
+@pytest.mark.holds("DEL-04")
 def test_a_pending_deletion_is_finished_by_the_next_stop(world: World, leased: Program) -> None:
-    """DEL-04: still one DELETE in all."""
+    """Still one DELETE in all."""
     world.fault("delete", Linger(50))
     with pytest.raises(ProviderFailure):
         leased.stop(timeout_s=10.0)
@@ -242,8 +252,8 @@ def test_a_pending_deletion_is_finished_by_the_next_stop(world: World, leased: P
     assert (released.outcome, world.calls("delete"), world.key_folders()) == ("completed", ["delete"], [])
 
 
+@pytest.mark.holds("DEL-05")
 def test_a_delete_that_races_with_another_deleter_succeeds(world: World, leased: Program) -> None:
-    """DEL-05."""
     box = world.boxes()[0].id
     leased.boundaries.on(
         "call delete", lambda: world.emulator.change(lambda state, now: state.remove_instance(box, now))
@@ -252,10 +262,11 @@ def test_a_delete_that_races_with_another_deleter_succeeds(world: World, leased:
     assert (leased.stop().outcome, world.calls("delete")) == ("completed", ["delete"])
 
 
+@pytest.mark.holds("DEL-06")
 def test_a_delete_that_is_answered_404_while_the_box_lives_is_sent_again_ever_more_slowly(
     world: World, leased: Program
 ) -> None:
-    """DEL-06: nothing was accepted; the next stop deletes it."""
+    """Nothing was accepted; the next stop deletes it."""
     world.fault("delete", NOT_FOUND, count=None)
     with pytest.raises(ProviderFailure):
         leased.stop()
@@ -269,8 +280,9 @@ def test_a_delete_that_is_answered_404_while_the_box_lives_is_sent_again_ever_mo
     assert [(at - sent[0]).total_seconds() for at in sent] == [0, 2, 6, 14, 29, 44, 59]
 
 
+@pytest.mark.holds("RBK-12", "RBK-13", "DEL-07", "DEL-08", "W-40", "PEER-30")
 def test_contradictory_absence_is_not_believed(world: World, leased: Program) -> None:
-    """DEL-07, DEL-08, RBK-12, RBK-13: GET and DELETE say 404, the inventory lists it."""
+    """GET and DELETE say 404, the inventory lists it."""
     world.fault("delete", NOT_FOUND, count=None)
     world.fault("get", Hide(), count=None)
 
@@ -284,9 +296,10 @@ def test_contradictory_absence_is_not_believed(world: World, leased: Program) ->
     assert "deletion-confirmed" not in world.types()
 
 
+@pytest.mark.holds("RBK-12", "DEL-14", "W-40", "PEER-33")
 @pytest.mark.parametrize("seen_by", ["get", "list"])
 def test_absence_needs_get_and_inventory_alike(world: World, leased: Program, seen_by: str) -> None:
-    """DEL-14, RBK-12: a glitch of one of them proves nothing."""
+    """A glitch of one of them proves nothing."""
     world.fault("delete", IgnoreDelete(), count=None)
     world.fault("get" if seen_by == "list" else "list", Hide(), count=None)
 
@@ -296,8 +309,9 @@ def test_absence_needs_get_and_inventory_alike(world: World, leased: Program, se
     assert (world.claim().phase, len(world.boxes())) == ("deleting", 1)
 
 
+@pytest.mark.holds("DEL-09")
 def test_a_delete_whose_answer_was_lost_is_not_repeated_where_the_box_is_gone(world: World, leased: Program) -> None:
-    """DEL-09: the same stop goes on to the proof."""
+    """The same stop goes on to the proof."""
     world.fault("delete", DropAfter())
 
     released = leased.stop()
@@ -306,9 +320,9 @@ def test_a_delete_whose_answer_was_lost_is_not_repeated_where_the_box_is_gone(wo
     assert world.types() == [*ACQUIRED, "delete-requested", "delete-deferred", *GONE[2:]]
 
 
+@pytest.mark.holds("DEL-10", "PEER-32")
 @pytest.mark.parametrize("effect", [SERVER_ERROR, DropBefore()])
 def test_a_failed_delete_is_sent_again(world: World, leased: Program, effect: Effect) -> None:
-    """DEL-10."""
     world.fault("delete", effect)
 
     released = leased.stop()
@@ -317,8 +331,9 @@ def test_a_failed_delete_is_sent_again(world: World, leased: Program, effect: Ef
     assert world.types() == [*ACQUIRED, "delete-requested", "delete-deferred", *GONE]
 
 
+@pytest.mark.holds("DEL-10", "W-24", "PEER-31")
 def test_a_delete_waits_as_long_as_the_provider_asks(world: World, leased: Program) -> None:
-    """DEL-10, W-24: Retry-After is recorded and kept."""
+    """Retry-After is recorded and kept."""
     world.fault("delete", Status(429, error_type="rate_limited", retry_after_s=20))
 
     leased.stop()
@@ -329,8 +344,8 @@ def test_a_delete_waits_as_long_as_the_provider_asks(world: World, leased: Progr
     assert (deferred["status"], deferred["retry_at"]) == (429, "2026-08-21T12:00:23.000000Z")
 
 
+@pytest.mark.holds("DEL-10", "PEER-08", "PEER-31")
 def test_a_rejected_delete_ends_at_once_and_stays_open(world: World, leased: Program) -> None:
-    """DEL-10."""
     world.fault("delete", Status(403, error_type="authorization_error", message="revoked"))
 
     with pytest.raises(KeyRejected) as failure:
@@ -341,16 +356,17 @@ def test_a_rejected_delete_ends_at_once_and_stays_open(world: World, leased: Pro
     assert (len(world.boxes()), world.key_folders()) == (1, [LEASE])
 
 
+@pytest.mark.holds("REL-11", "DEL-11", "PEER-37", "PEER-38")
 def test_a_box_that_was_shown_and_is_gone_needs_no_delete(world: World, leased: Program) -> None:
-    """DEL-11."""
     box = world.boxes()[0].id
     world.emulator.change(lambda state, now: state.remove_instance(box, now))
 
     assert (leased.stop().outcome, world.calls("delete")) == ("completed", [])
 
 
+@pytest.mark.holds("DEL-12", "DEL-13", "LCK-09")
 def test_a_key_that_cannot_be_removed_keeps_the_lease_open(world: World, leased: Program) -> None:
-    """DEL-12, DEL-13: the second stop needs neither provider nor credential."""
+    """The second stop needs neither provider nor credential."""
     leased.boundaries.fail("destroy key", UsageFailure("the key could not be removed"))
 
     with pytest.raises(UsageFailure):
@@ -363,15 +379,16 @@ def test_a_key_that_cannot_be_removed_keeps_the_lease_open(world: World, leased:
     assert (released.outcome, world.calls(), world.key_folders()) == ("completed", calls, [])
 
 
+@pytest.mark.holds("DEL-14", "PEER-30", "PEER-33")
 def test_failing_confirmation_reads_are_not_absence(world: World, leased: Program) -> None:
-    """DEL-14: the stop goes on until it can read."""
+    """The stop goes on until it can read."""
     leased.boundaries.on("committed delete-accepted", lambda: world.fault("list", SERVER_ERROR, count=5))
 
     assert (leased.stop().outcome, world.calls("delete")) == ("completed", ["delete"])
 
 
+@pytest.mark.holds("DEL-15")
 def test_a_signal_after_the_delete_lets_the_confirmation_finish(world: World, signals: Program) -> None:
-    """DEL-15."""
     signals.acquire()
     signals.boundaries.on("committed delete-accepted", lambda: signal.raise_signal(signal.SIGINT))
 
@@ -381,11 +398,12 @@ def test_a_signal_after_the_delete_lets_the_confirmation_finish(world: World, si
     assert (interrupted.value.signal_number, world.types(), world.key_folders()) == (signal.SIGINT, COMPLETED, [])
 
 
+@pytest.mark.holds("DEL-16")
 @pytest.mark.parametrize(("boundary", "deletes"), [("append delete-requested", 0), ("committed delete-requested", 0)])
 def test_a_delete_whose_announcement_failed_is_not_sent(
     world: World, leased: Program, boundary: str, deletes: int
 ) -> None:
-    """DEL-16: also where it became visible; the next stop announces and sends its own."""
+    """Also where it became visible; the next stop announces and sends its own."""
     leased.boundaries.fail(boundary, UsageFailure("disk full"))
 
     with pytest.raises(UsageFailure):
@@ -396,6 +414,7 @@ def test_a_delete_whose_announcement_failed_is_not_sent(
     assert (sent, released.outcome, world.calls("delete")) == (deletes, "completed", ["delete"])
 
 
+@pytest.mark.holds("LCK-11")
 def test_nothing_is_released_while_a_box_of_it_may_exist(world: World, leased: Program) -> None:
     """Rule 4."""
     with pytest.raises(UsageFailure) as failure:
@@ -409,8 +428,9 @@ def _touch(program: Program) -> None:
     program.book.record(LEASE, e.Touched(cause="run"))
 
 
+@pytest.mark.holds("REL-05", "PEER-35")
 def test_only_the_bound_id_may_be_deleted(world: World, leased: Program) -> None:
-    """REL-05: exit 2, nothing recorded."""
+    """Exit 2, nothing recorded."""
     stranger = e.DeleteRequested(instance_id="inst_of_somebody_else", attempt=1, reason="stop", shown=True)
 
     with pytest.raises(Refused) as refused:

@@ -13,14 +13,15 @@ from ledger.flows.create import IdNotRecorded
 from ledger.flows.spool import Spool, SpooledId, merge
 from ledger.store.private_files import keep_private_file
 from providers.emulator.faults import DropAfter
-from tests.flows.crash import Crash
 from tests.flows.world import ACQUIRED, LEASE, OTHER, Program, World
+from tests.world.death import Crash
 
 FIRST = SpooledId(lease_id=LEASE, instance_id="inst_1", acquirer="somebody", attempt=1)
 
 
+@pytest.mark.holds("CRE-29", "LCK-08", "W-41")
 def test_a_spooled_id_is_appended_at_the_next_start_and_its_box_given_back(world: World, program: Program) -> None:
-    """CRE-29, rule 3; LCK-08."""
+    """Rule 3."""
     program.boundaries.fail("append instance-id-bound", UsageFailure("disk full"), times=4)
     program.boundaries.fail("call delete", Crash())
     with pytest.raises(Crash):
@@ -100,8 +101,9 @@ def test_damaged_and_hostile_files_in_the_spool_are_left_alone(tmp_path: Path, w
     assert (spool.waiting(), sorted(world.spool_folder.iterdir())) == ([], sorted([hostile, damaged]))
 
 
+@pytest.mark.holds("W-41")
 def test_a_spool_that_cannot_be_written_still_deletes_the_box_and_names_it(world: World, program: Program) -> None:
-    """W-41: the id is in the error, which goes to stderr."""
+    """The id is in the error, which goes to stderr."""
     program.boundaries.fail("append instance-id-bound", UsageFailure("disk full"), times=4)
     world.spool_folder.write_text("in the way")
 
@@ -116,8 +118,9 @@ def test_a_spool_that_cannot_be_written_still_deletes_the_box_and_names_it(world
     assert world.boxes() == []
 
 
+@pytest.mark.holds("LCK-08")
 def test_a_record_that_is_repeated_appends_nothing(world: World, program: Program) -> None:
-    """LCK-08: and says so, so that no effect follows."""
+    """It says so, so that no effect follows."""
     program.acquire()
     fact = e.RunStarted(run_id="run_1", command=("true",), work_dir="w", repository=None, host="host", pid=1)
 
@@ -127,8 +130,9 @@ def test_a_record_that_is_repeated_appends_nothing(world: World, program: Progra
     assert world.types() == [*ACQUIRED, "run-started"]
 
 
+@pytest.mark.holds("LCK-08")
 def test_facts_that_are_recorded_together_are_all_or_none(world: World, program: Program) -> None:
-    """LCK-08: the second is refused, so the first is not there either."""
+    """The second is refused, so the first is not there either."""
     program.acquire()
 
     with pytest.raises(RentrollError):
@@ -137,8 +141,9 @@ def test_facts_that_are_recorded_together_are_all_or_none(world: World, program:
     assert world.types() == ACQUIRED
 
 
+@pytest.mark.holds("LCK-08", "PEER-44")
 def test_a_stale_state_is_not_appended_to(world: World, program: Program) -> None:
-    """LCK-08: exit 11, and nothing is written."""
+    """Exit 11, and nothing is written."""
     stale = program.acquire()
     world.clock.sleep(1)
     world.program().book.record(LEASE, e.Touched(cause="touch"))
@@ -149,6 +154,7 @@ def test_a_stale_state_is_not_appended_to(world: World, program: Program) -> Non
     assert (failure.value.exit_code, world.types()) == (11, [*ACQUIRED, "touched"])
 
 
+@pytest.mark.holds("W-15")
 @pytest.mark.parametrize(
     ("fact", "later_s", "back_s", "told"),
     [("replay", 300, -60, "is behind the newest event of the ledger"), ("expiry", 3_600, -600, "it has time left")],

@@ -16,8 +16,8 @@ from ledger.flows.release import finish
 from ledger.flows.waiting import StopAsked
 from providers.emulator.faults import DropAfter
 from tests.flows.clock import VirtualClock
-from tests.flows.crash import Crash
 from tests.flows.world import GONE, LEASE, MINUTE_MS, OTHER, Program, World
+from tests.world.death import Crash
 
 PATIENCE_S = 20.0
 TAKEN_OVER = ["acquire-fenced", "stop-requested"]
@@ -52,8 +52,9 @@ def _dies(program: Program, boundary: str) -> None:
     program.die()
 
 
+@pytest.mark.holds("CRE-33")
 def test_a_create_that_was_never_sent_is_cancelled_without_the_provider(world: World, program: Program) -> None:
-    """CRE-33: the key of another account does."""
+    """The key of another account does."""
     _dies(program, "committed create-requested")
     calls = world.calls()
 
@@ -63,36 +64,48 @@ def test_a_create_that_was_never_sent_is_cancelled_without_the_provider(world: W
     assert (world.calls(), world.key_folders()) == (calls, [])
 
 
-@pytest.mark.parametrize("later_s", [0, 8 * 60, 3_600])
-def test_a_create_in_doubt_is_recorded_as_not_wanted_and_stays_open(
-    world: World, program: Program, later_s: int
+@pytest.mark.holds("CRE-17", "CRE-34", "PEER-07", "PEER-16")
+def test_a_create_in_doubt_that_cannot_be_settled_yet_is_recorded_as_not_wanted_and_stays_open(
+    world: World, program: Program
 ) -> None:
-    """CRE-16, CRE-17: one look, no POST, no DELETE, exit 75, in and after the window; the key stays."""
+    """Its request may still be running: one look, no POST, no DELETE, exit 75; the key stays."""
     world.fault("create", DropAfter())
     _dies(program, "committed create-in-doubt")
     calls = world.calls()
-    world.clock.sleep(later_s)
 
     with pytest.raises(InDoubt) as failure:
         world.program().stop()
 
-    assert failure.value.message == (
-        "whether a box was made for lease gpu-box is unknown; that it is not wanted is recorded"
-    )
     assert (failure.value.exit_code, failure.value.lease_id, failure.value.next_step) == (
         75,
         LEASE,
-        "rentroll status gpu-box",
+        "rentroll recover --only gpu-box",
     )
-    assert failure.value.hint == (
-        f"the lease stays open until it is settled; not known here, and new since its create: {world.boxes()[0].id}"
-    )
+    assert (failure.value.hint or "").startswith(f"could be its box: {world.boxes()[0].id} (no address yet)")
     assert world.types() == ["create-requested", "create-sent", "create-in-doubt", *TAKEN_OVER]
-    assert (world.calls(), world.key_folders()) == ([*calls, "list"], [LEASE])
+    assert (world.calls("create", "delete"), world.key_folders()) == (["create"], [LEASE])
+    assert set(world.calls()[len(calls) :]) == {"list"}
 
 
+@pytest.mark.holds("CRE-14", "CRE-17", "PEER-07")
+@pytest.mark.parametrize("later_s", [8 * 60, 3_600])
+def test_a_create_in_doubt_whose_box_accepts_its_key_is_given_back_by_stop(
+    world: World, program: Program, later_s: int
+) -> None:
+    """In and after the window, without another POST."""
+    world.fault("create", DropAfter())
+    _dies(program, "committed create-in-doubt")
+    world.clock.sleep(later_s)
+
+    released = world.program().stop()
+
+    assert (released.outcome, world.boxes(), world.calls("create")) == ("rolled-back", [], ["create"])
+    assert world.types()[3:] == [*TAKEN_OVER, "candidate-tried", "instance-id-bound", *GONE]
+
+
+@pytest.mark.holds("CRE-23", "CRD-03")
 def test_another_key_neither_takes_over_nor_records_anything(world: World, program: Program) -> None:
-    """CRD-03: also where there is no box to see yet."""
+    """Also where there is no box to see yet."""
     _dies(program, "committed create-sent")
 
     with pytest.raises(CredentialsFailure):
@@ -101,6 +114,7 @@ def test_another_key_neither_takes_over_nor_records_anything(world: World, progr
     assert world.types() == ["create-requested", "create-sent"]
 
 
+@pytest.mark.holds("CRE-15")
 def test_a_create_that_was_announced_by_a_dead_process_is_in_doubt(world: World, program: Program) -> None:
     """Crash-point matrix: `create-sent` with nothing after it."""
     _dies(program, "committed create-sent")
@@ -111,6 +125,7 @@ def test_a_create_that_was_announced_by_a_dead_process_is_in_doubt(world: World,
     assert (world.claim().phase, world.posts(), world.key_folders()) == ("in-doubt", [], [LEASE])
 
 
+@pytest.mark.holds("REL-11")
 def test_a_box_that_a_dead_process_had_bound_is_rolled_back(world: World, program: Program) -> None:
     """Crash-point matrix: `instance-id-bound`."""
     _dies(program, "committed instance-id-bound")
@@ -121,8 +136,8 @@ def test_a_box_that_a_dead_process_had_bound_is_rolled_back(world: World, progra
     assert (stopped.outcome, world.boxes(), world.key_folders()) == ("rolled-back", [], [])
 
 
+@pytest.mark.holds("KEEP-08")
 def test_a_kept_failed_acquire_is_given_back_by_stop(world: World, program: Program) -> None:
-    """KEEP-08."""
     program.memory_box.always = NO_SSH
     with pytest.raises(SshFailure):
         program.acquire(timeout_ms=MINUTE_MS, keep=world.keep(hours=1))
@@ -133,8 +148,9 @@ def test_a_kept_failed_acquire_is_given_back_by_stop(world: World, program: Prog
     )
 
 
+@pytest.mark.holds("RBK-02", "W-42")
 def test_stop_during_an_acquire_is_met_by_the_acquirer_and_waited_for(world: World, program: Program) -> None:
-    """W-42, RBK-02: stop sends no DELETE of its own and ends with the acquirer's."""
+    """Stop sends no DELETE of its own and ends with the acquirer's."""
     program.memory_box.always = NO_SSH
     acquired, asked = threading.Event(), threading.Event()
     stopper = world.program()
@@ -158,10 +174,11 @@ def test_stop_during_an_acquire_is_met_by_the_acquirer_and_waited_for(world: Wor
     assert [world.calls("delete"), "call delete" in stopper.boundaries.crossed] == [["delete"], False]
 
 
+@pytest.mark.holds("CRE-25", "REL-10", "W-42")
 def test_an_acquirer_that_does_not_answer_in_time_is_a_conflict_and_the_stop_is_recorded(
     world: World, program: Program
 ) -> None:
-    """W-42: else 11."""
+    """Then exit 11."""
     refused: list[Conflict] = []
 
     def ask() -> None:
@@ -180,8 +197,9 @@ def test_an_acquirer_that_does_not_answer_in_time_is_a_conflict_and_the_stop_is_
     assert world.types() == ["create-requested", "create-sent", "stop-requested", "instance-id-bound", *GONE]
 
 
+@pytest.mark.holds("W-42")
 def test_a_lease_that_ends_while_stop_asks_is_reported_as_released(world: World, program: Program) -> None:
-    """W-42: the acquirer was quicker."""
+    """The acquirer was quicker."""
     _dies(program, "committed create-requested")
     held = world.lease_lock(LEASE)
     held.acquire()
@@ -194,8 +212,9 @@ def test_a_lease_that_ends_while_stop_asks_is_reported_as_released(world: World,
     assert (stopped.outcome, world.types()) == ("cancelled", ["create-requested", "released"])
 
 
+@pytest.mark.holds("W-42")
 def test_a_box_that_became_ready_while_stop_asks_is_deleted(world: World, program: Program) -> None:
-    """W-42: ready came first, so stop deletes it itself once the acquirer has let go."""
+    """Ready came first, so stop deletes it itself once the acquirer has let go."""
     waiting: list[Lease] = []
     acquired, tried = threading.Event(), threading.Event()
     stopper = world.program()
@@ -217,8 +236,9 @@ def test_a_box_that_became_ready_while_stop_asks_is_deleted(world: World, progra
     assert world.types()[3:] == ["ready", "stop-requested", *GONE]
 
 
+@pytest.mark.holds("LCK-08")
 def test_two_programs_that_stop_at_once_send_one_delete(world: World, program: Program) -> None:
-    """LCK-08, rule 6: an effect belongs to the process whose own append announced it."""
+    """Rule 6: an effect belongs to the process whose own append announced it."""
     program.acquire()
     rivals = [world.program(), world.program()]
     for rival in rivals:
@@ -235,8 +255,9 @@ def test_two_programs_that_stop_at_once_send_one_delete(world: World, program: P
     assert (outcomes, world.calls("delete"), world.types()[4:]) == (["completed"] * 2, ["delete"], GONE)
 
 
+@pytest.mark.holds("LCK-06")
 def test_of_two_programs_that_want_one_explicit_slug_one_gets_it(world: World, program: Program) -> None:
-    """LCK-06: the other is refused with exit 2 and leaves nothing."""
+    """The other is refused with exit 2 and leaves nothing."""
     rivals = {LEASE: program, OTHER: world.program()}
     together = threading.Barrier(2)
     results: dict[str, object] = {}
@@ -255,6 +276,7 @@ def test_of_two_programs_that_want_one_explicit_slug_one_gets_it(world: World, p
     assert (world.types(loser), len(world.posts()), len(world.boxes()), len(world.key_folders())) == ([], 1, 1, 1)
 
 
+@pytest.mark.holds("W-37", "PEER-13", "PEER-42")
 def test_a_late_id_of_an_acquirer_that_was_taken_over_is_recorded_and_deleted(world: World, program: Program) -> None:
     """Rule 6: a decision of a fenced holder is refused, an id that it has learned never is."""
     fence = e.AcquireFenced(acquirer="rival", deadline=world.clock.now(), evidence="lock-free", host="elsewhere", pid=1)

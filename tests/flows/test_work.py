@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from ledger.domain.errors import Conflict, Interrupted, SshFailure, UsageFailure
 from ledger.domain.ports import RemoteCommand, RemoteExit
@@ -53,6 +52,7 @@ def job(lease: Lease, heard: Heard, *command: str) -> Job:
     )
 
 
+@pytest.mark.holds("TCH-06")
 def test_a_run_is_on_record_with_what_it_was_and_how_it_ended(world: World, program: Program) -> None:
     """Run-started before the command, run-finished with its code, its length and its bytes."""
     seen: list[str] = []
@@ -149,8 +149,9 @@ def test_nothing_runs_on_a_box_that_is_not_ready(world: World, program: Program)
     assert (refused.value.name, refused.value.exit_code) == ("not-ready", 4)
 
 
+@pytest.mark.holds("SSH-01", "SSH-03", "PEER-46")
 def test_the_recorded_endpoint_is_used_whatever_the_settings_say_now(world: World) -> None:
-    """SSH-01: the pinned host key too."""
+    """The pinned host key too."""
     world.program(ssh_port=2222).acquire(ssh_user="ubuntu")
 
     endpoint = endpoint_of(world.lease())
@@ -180,21 +181,25 @@ def test_a_job_runs_in_its_own_folder_with_its_variables(world: World, tmp_path:
     assert f"/{LEASE}" in work_dir(lease)
 
 
-def test_a_whole_lease_over_real_ssh(world: World, program: Program) -> None:
-    """CRE-01 and the purpose of it all: real keys, real SSH, both streams, the remote code, and given back."""
-    program.services = real = replace(program.services, box=SshBox(world.keys))
+@pytest.mark.holds("CRE-01")
+def test_a_whole_lease_over_real_ssh(tmp_path: Path) -> None:
+    """The purpose of it all: real HTTP, real keys, real SSH, both streams, the remote code, and given back."""
     heard = Heard()
+    with World(tmp_path, sockets=True) as world:
+        program = world.program(box=SshBox(world.keys))
+        line = ("sh", "-c", "echo out; echo err >&2; exit 7")
 
-    lease = program.acquire(ssh_port=world.emulator.ssh_port)
-    remote = run(real, job(lease, heard, "sh", "-c", "echo out; echo err >&2; exit 7"), no_signs_of_life)
-    released = program.stop()
+        lease = program.acquire(ssh_port=world.ssh_port)
+        remote = run(program.services, job(lease, heard, *line), no_signs_of_life)
+        released = program.stop()
 
-    assert (remote.exit_code, heard.stdout, heard.stderr) == (7, b"out\n", b"err\n")
-    assert (released.outcome, world.boxes(), world.key_folders()) == ("completed", [], [])
+        assert (remote.exit_code, heard.stdout, heard.stderr) == (7, b"out\n", b"err\n")
+        assert (released.outcome, world.boxes(), world.key_folders()) == ("completed", [], [])
 
 
+@pytest.mark.holds("REL-14", "PEER-29")
 def test_must_release_decides_over_every_policy() -> None:
-    """REL-14: a run gives back what it leased, unless it is kept; an explicit policy overrides."""
+    """A run gives back what it leased, unless it is kept; an explicit policy overrides."""
     by_default = {
         (is_ours, keep, keep_on_failure, failed): must_release(
             policy=None, is_ours=is_ours, keep=keep, keep_on_failure=keep_on_failure, failed=failed

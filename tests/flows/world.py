@@ -1,8 +1,8 @@
-"""A world for flows: the emulator over HTTP, a real ledger, real keys, virtual time, and programs that share them."""
+"""A world for flows: an emulated fal, a real ledger, real keys, virtual time, and programs that share them."""
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +11,7 @@ from cli.interrupts import SignalInterrupts
 from ledger.domain import events as e
 from ledger.domain.claim import Claim
 from ledger.domain.credentials import credential_binding
-from ledger.domain.errors import SshFailure
-from ledger.domain.ports import Box, BoxFacts, Endpoint, RemoteCommand, RemoteExit
+from ledger.domain.ports import Box
 from ledger.domain.rows import Verification
 from ledger.domain.state import Lease
 from ledger.flows.acquire import Wanted, acquire
@@ -21,73 +20,60 @@ from ledger.flows.services import Services, Stage
 from ledger.flows.spool import Spool
 from ledger.flows.stop import Stop, stop
 from ledger.store.locks import LeaseLock
-from ledger.store.private_files import keep_private_file
-from ledger.store.sqlite import SqliteRegister, open_sqlite
+from ledger.store.sqlite import SqliteRegister
 from providers.emulator.faults import Effect, Fault
 from providers.emulator.machines import InstanceView, Settings
 from providers.emulator.messages import Call, Request
 from providers.emulator.serve import ACCOUNT, Emulator
 from providers.fal.client import FalClient
+from providers.fal.network import Network, Sockets
 from providers.ssh.keys import LeaseKeys
-from tests.flows.boundaries import Boundaries, WatchedKeys, WatchedLock, WatchedProvider, WatchedRegister
+from tests.flows.boundaries import (
+    Boundaries,
+    WatchedClock,
+    WatchedKeys,
+    WatchedLock,
+    WatchedProvider,
+    WatchedRegister,
+    watched_write,
+)
 from tests.flows.clock import VirtualClock
+from tests.world.box import HOST_KEY as HOST_KEY
+from tests.world.box import TOOLS as TOOLS
+from tests.world.box import MemoryBox
+from tests.world.fal import MemoryFal
+from tests.world.ledgers import open_ledger, put_ledger
+from tests.world.network import VirtualNetwork
 
 STARTED_AT = datetime(2026, 8, 21, 12, tzinfo=UTC)
 POLL_S = 3.0
 LEASE = "rl_" + "0" * 26
 OTHER = "rl_" + "1" * 26
 MINUTE_MS = 60_000
-HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEmulatedBox"
-TOOLS = {"sh": True, "tar": True, "git": True, "rsync": True}
 ACQUIRED = ["create-requested", "create-sent", "instance-id-bound", "ready"]
 GONE = ["delete-requested", "delete-accepted", "deletion-confirmed", "released"]
 """The facts of a lease that goes well, and of a box that is given back."""
 
 
-class MemoryBox:
-    """The port `Box` without a network: answers, or fails with the next of `failures` (its last one for ever)."""
-
-    def __init__(self) -> None:
-        self.failures: list[SshFailure | Callable[[], None]] = []
-        self.always: SshFailure | None = None
-        self.answering_port: int | None = None
-        self.checks: list[tuple[str, str, tuple[int, ...]]] = []
-        self.ends: Callable[[RemoteCommand], RemoteExit] = lambda _command: RemoteExit(exit_code=0)
-
-    def check(self, endpoint: Endpoint, *, ports: Sequence[int]) -> BoxFacts:
-        self.checks.append((endpoint.user, endpoint.host, tuple(ports)))
-        if self.failures:
-            failure = self.failures.pop(0)
-            if isinstance(failure, SshFailure):
-                raise failure
-            failure()
-        if self.always is not None:
-            raise SshFailure(self.always.message, stage=self.always.stage)
-        return BoxFacts(
-            port=self.answering_port or ports[0], host_key=HOST_KEY, host_key_fingerprint="SHA256:box", tools=TOOLS
-        )
-
-    def run(self, endpoint: Endpoint, command: RemoteCommand) -> RemoteExit:
-        return self.ends(command)
-
-
 class Program:
     """One process: its own connection to the ledger, its own client, locks and signals."""
 
-    def __init__(self, world: "World", *, key: str, api_url: str, box: Box | None, ssh_port: int) -> None:
+    def __init__(self, world: "World", token: str, *, key: str, api_url: str, box: Box | None, ssh_port: int) -> None:
         self.world = world
+        self.token = token
         self.boundaries = Boundaries()
         self.told: list[Stage] = []
-        self.memory_box = MemoryBox()
+        self.memory_box = MemoryBox(world.emulator, world.keys, world.silent, self.boundaries.reach)
         self.register = world.open_ledger()
-        self.interrupts = SignalInterrupts()
-        self.client = FalClient(api_url, key, now=world.clock.now)
+        self.interrupts = SignalInterrupts(world.clock.monotonic_s)
+        self.client = FalClient(api_url, key, now=world.clock.now, network=world.network(self.boundaries))
         self.provider = WatchedProvider(self.client, self.boundaries)
         self.locks: list[WatchedLock] = []
         self.ssh_port = ssh_port
         self.waits_in_real_time = False
         register: Any = WatchedRegister(self.register, self.boundaries)
-        self.book = Book(register, world.clock, "tester@host")
+        clock = WatchedClock(world.clock, self.boundaries)
+        self.book = Book(register, clock, "tester@host")
         self.services = Services(
             book=self.book,
             provider=self.provider,
@@ -95,9 +81,10 @@ class Program:
             box=box or self.memory_box,
             keys=WatchedKeys(world.keys, self.boundaries),
             locks=self._lock,
-            clock=world.clock,
+            clock=clock,
             interrupts=self.interrupts,
-            spool=Spool(world.spool_folder, keep_private_file),
+            spool=Spool(world.spool_folder, watched_write(self.boundaries)),
+            new_lease_id=world.new_lease_id,
             tell=self.told.append,
             host="host",
             pid=os.getpid(),
@@ -148,26 +135,41 @@ class Program:
 
 
 class World:
-    """What all programs share, and what a test asks about afterwards."""
+    """What all programs share, and what a test asks about afterwards.
 
-    def __init__(self, folder: Path, settings: Settings | None = None) -> None:
+    fal is its pure state, called directly; with `sockets` it is served over HTTP, with real SSH servers. `silent` are
+    the ids of boxes whose SSH server does not answer.
+    """
+
+    def __init__(self, folder: Path, settings: Settings | None = None, *, sockets: bool = False) -> None:
         self.folder = folder
         self.clock = VirtualClock(STARTED_AT)
         self.arrived: list[Callable[[Request], None]] = []
         self.keys = LeaseKeys(folder / "keys")
         self.spool_folder = folder / "spool"
-        boxes = folder / "boxes"
-        boxes.mkdir()
-        # Time stands still unless the flows sleep.
-        self.emulator = Emulator(
-            boxes, started_at=STARTED_AT, settings=settings, observer=self._observe, monotonic_s=lambda: 0.0
-        )
+        self.lock_folder = folder / "locks"
+        self.silent: set[str] = set()
+        self.emulator = self._serve(settings) if sockets else self._imagine(settings)
         self.clock.on_advance.append(self.emulator.advance)
         self._programs: list[Program] = []
+        self._lease_ids = 100
         self._reader: SqliteRegister | None = None
 
+    def _serve(self, settings: Settings | None) -> Emulator:
+        boxes = self.folder / "boxes"
+        boxes.mkdir()
+        # Time stands still unless the flows sleep.
+        return Emulator(
+            boxes, started_at=STARTED_AT, settings=settings, observer=self._observe, monotonic_s=lambda: 0.0
+        )
+
+    def _imagine(self, settings: Settings | None) -> MemoryFal:
+        return MemoryFal(STARTED_AT, settings=settings, observer=self._observe, seed="emulator")
+
     def __enter__(self) -> Self:
-        self.emulator.start()
+        if isinstance(self.emulator, Emulator):
+            self.emulator.start()
+        put_ledger(self.folder / "ledger.db", STARTED_AT)
         self._reader = self.open_ledger()
         return self
 
@@ -175,14 +177,38 @@ class World:
         for program in self._programs:
             program.die()
         self.reader.close()
-        self.emulator.stop()
+        if isinstance(self.emulator, Emulator):
+            self.emulator.stop()
+
+    @property
+    def fal(self) -> MemoryFal:
+        """fal itself, where it is not behind sockets."""
+        if isinstance(self.emulator, Emulator):
+            raise TypeError("this world's fal is served over HTTP")
+        return self.emulator
+
+    @property
+    def ssh_port(self) -> int:
+        """Where the boxes answer SSH."""
+        return self.emulator.ssh_port if isinstance(self.emulator, Emulator) else 22
+
+    def network(self, boundaries: Boundaries) -> Network:
+        """What a program's calls travel on."""
+        if isinstance(self.emulator, Emulator):
+            return Sockets()
+        return VirtualNetwork(self.fal, self.clock, boundaries.reach)
 
     def program(
         self, *, key: str | None = None, api_url: str | None = None, box: Box | None = None, ssh_port: int = 22
     ) -> Program:
         """A new process, by default with the account's own key."""
         made = Program(
-            self, key=key or self.emulator.key, api_url=api_url or self.emulator.url, box=box, ssh_port=ssh_port
+            self,
+            f"process {len(self._programs) + 1}",
+            key=key or self.emulator.key,
+            api_url=api_url or self.emulator.url,
+            box=box,
+            ssh_port=ssh_port,
         )
         self._programs.append(made)
         return made
@@ -195,10 +221,15 @@ class World:
         return self._reader
 
     def open_ledger(self) -> SqliteRegister:
-        return open_sqlite(self.folder / "ledger.db", create=True, random_bytes=os.urandom, now=self.clock.now)
+        return open_ledger(self.folder / "ledger.db", STARTED_AT)
+
+    def new_lease_id(self) -> str:
+        """The next id that nothing has yet."""
+        self._lease_ids += 1
+        return f"rl_{self._lease_ids:026}"
 
     def lease_lock(self, lease_id: str) -> LeaseLock:
-        return LeaseLock(self.folder / "locks", lease_id, purpose="test")
+        return LeaseLock(self.lock_folder, lease_id, purpose="test")
 
     def fault(self, call: Call, *effects: Effect, count: int | None = 1, skip: int = 0) -> None:
         self.emulator.add_fault(Fault(call=call, effects=effects, count=count, skip=skip))

@@ -1,6 +1,10 @@
 """The error table is the contract of the command line: its names and codes never change their meaning."""
 
-from ledger.domain.errors import ERRORS, RentrollError
+import signal
+
+import pytest
+
+from ledger.domain.errors import ERRORS, Interrupted, RentrollError
 from ledger.domain.refusals import REFUSALS
 
 TABLE = {
@@ -32,8 +36,19 @@ def test_no_two_classes_of_the_table_share_a_name_a_code_or_a_remedy() -> None:
         assert len(set(values)) == len(ERRORS)
 
 
-def test_every_class_has_a_remedy_that_is_a_sentence() -> None:
-    assert [error for error in ERRORS if not error.remedy.endswith(".") or len(error.remedy.split()) < 4] == []
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_has_a_row_of_its_own_and_a_code_for_each_signal(number: signal.Signals, code: int) -> None:
+    interrupted = Interrupted(number)
+    assert (interrupted.code, interrupted.exit_code) == ("interrupted", code)
+    assert code in Interrupted.exit_codes
+    assert len(Interrupted.exit_codes) == 3
+    others = {text for error in ERRORS for text in (error.code, error.remedy)}
+    assert not others & {Interrupted.code, Interrupted.remedy}
+
+
+def test_every_remedy_is_a_sentence() -> None:
+    remedies = [*(error.remedy for error in ERRORS), Interrupted.remedy]
+    assert [remedy for remedy in remedies if not remedy.endswith(".") or len(remedy.split()) < 4] == []
 
 
 def test_every_other_error_of_the_program_is_one_of_the_table() -> None:

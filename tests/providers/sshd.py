@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,10 +44,16 @@ def keygen(path: Path, *, kind: str = "ed25519") -> str:
 
 
 class Sshd:
-    """A running server, and a lease whose key it knows. `host_key` is its public key line."""
+    """A running server, and a lease whose key it knows. `host_key` is its public key line.
+
+    `before_each` is called with the number of each connection (from 1) before it is served, and the connection is cut
+    where it raises ConnectionError.
+    """
 
     def __init__(self, folder: Path, settings: str = "", *, keys_root: Path | None = None) -> None:
         folder.mkdir()
+        self.folder = folder
+        self.before_each: Callable[[int], None] = lambda _number: None
         self.keys = LeaseKeys(keys_root or folder / "keys")
         self.host_key = keygen(folder / "host_key")
         (folder / "authorized_keys").write_text(self.keys.make(LEASE) + "\n")
@@ -58,6 +64,7 @@ class Sshd:
         self._command: list[str | Path] = [SSHD or "sshd", "-i", "-f", folder / "sshd_config", "-E", self._log]
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
+        self._accepted = 0
         self._served: list[subprocess.Popen[bytes]] = []
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
@@ -76,11 +83,15 @@ class Sshd:
         """Stops the server's processes: their sockets stay open and nobody answers."""
         self._signal(signal.SIGSTOP)
 
-    def authentication_attempts(self) -> int:
-        """How often a client has tried to log in, once every server process has ended."""
+    def log(self) -> str:
+        """What the server has logged, once each of its processes has ended."""
         for process in self._served:
             process.wait(20)
-        return self._log.read_text().count("debug1: userauth-request for user")
+        return self._log.read_text()
+
+    def authentication_attempts(self) -> int:
+        """How often a client has tried to log in, once every server process has ended."""
+        return self.log().count("debug1: userauth-request for user")
 
     def stop(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -96,7 +107,9 @@ class Sshd:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with connection:
+            self._accepted += 1
+            with connection, contextlib.suppress(ConnectionError):
+                self.before_each(self._accepted)
                 ends = connection.fileno()
                 self._served.append(subprocess.Popen(self._command, stdin=ends, stdout=ends, start_new_session=True))
 

@@ -60,7 +60,7 @@ def head(emulator: Emulator, first: str, *lines: str) -> bytes:
 
 
 def test_one_connection_carries_a_whole_life_with_the_emulators_date(emulator: Emulator, client: httpx.Client) -> None:
-    """API-01."""
+    """The provider's part of API-01."""
     created = client.post("/compute/instances", json=BODY)
     instance_id = created.json()["id"]
     emulator.advance(2)
@@ -239,6 +239,19 @@ def test_the_control_api_adds_forces_and_removes_a_foreign_instance(
 
     assert (added.status_code, forced.status_code, removed.status_code) == (201, 204, 204)
     assert (status, client.get("/compute/instances").json()["instances"]) == ("unknown", [])
+
+
+def test_the_control_api_says_whom_a_box_lets_in(control: httpx.Client) -> None:
+    body = {"account": "emulated-team", "ssh_policy": "every-key", "authorized_keys": "theirs"}
+    instance_id = control.post("/instances", json=body).json()["id"]
+    [before] = control.get("/instances").json()["instances"]
+    changed = control.put(f"/instances/{instance_id}/ssh-policy", json={"ssh_policy": "anybody"})
+    refused = control.put(f"/instances/{instance_id}/ssh-policy", json={"ssh_policy": "some"})
+    unknown = control.put("/instances/inst_none/ssh-policy", json={"ssh_policy": "anybody"})
+    [after] = control.get("/instances").json()["instances"]
+
+    assert (before["ssh_policy"], before["authorized_keys"], after["ssh_policy"]) == ("every-key", "theirs", "anybody")
+    assert (changed.status_code, refused.status_code, unknown.status_code) == (204, 400, 404)
 
 
 def test_the_control_api_rotates_keys(emulator: Emulator, client: httpx.Client, control: httpx.Client) -> None:

@@ -109,7 +109,7 @@ def without_request_id(found: tuple[int | None, Any]) -> tuple[int | None, Any]:
 
 
 def test_a_created_instance_is_answered_201_as_fal_describes_it() -> None:
-    """API-01."""
+    """The provider's part of API-01."""
     state = fal()
 
     found = answer(state, create(EIGHT, sector="sector_2"))
@@ -338,7 +338,7 @@ def test_addresses_go_round_before_one_is_used_again() -> None:
 
 def test_a_foreign_instance_can_appear_and_vanish() -> None:
     state = fal()
-    instance_id = state.add_instance("team", at(50), instance_type=EIGHT, public_key="theirs")
+    instance_id = state.add_instance("team", at(50), instance_type=EIGHT, public_key="theirs", authorized_keys="none")
 
     assert state.instances(at(50)) == (
         InstanceView(
@@ -353,12 +353,27 @@ def test_a_foreign_instance_can_appear_and_vanish() -> None:
             address_index=1,
             sector=None,
             shown=True,
+            ssh_policy="own-key",
+            authorized_keys="none",
         ),
     )
     state.remove_instance(instance_id, at(60))
     assert listed(state, 60) == []
     with pytest.raises(ValueError, match="exists"):
         state.add_instance("team", at(60), instance_id=instance_id)
+
+
+def test_whom_an_instance_lets_in_can_be_said_and_changed() -> None:
+    state = fal()
+    honeypot = state.add_instance("team", at(0), ssh_policy="every-key")
+    made_by_request = made(state)
+
+    state.set_ssh_policy(made_by_request, "no-key")
+
+    policies = {instance.id: instance.ssh_policy for instance in state.instances(at(1))}
+    assert policies == {honeypot: "every-key", made_by_request: "no-key"}
+    with pytest.raises(KeyError):
+        state.set_ssh_policy("inst_unknown", "no-key")
 
 
 def test_a_forced_status_is_shown_until_time_is_let_go_on() -> None:
@@ -541,7 +556,7 @@ def test_a_create_may_come_back_without_an_id_or_as_another_instance_or_as_garba
 
 
 def test_a_page_can_be_malformed() -> None:
-    """API-19."""
+    """The provider's part of API-19."""
     state = fal()
     state.add_fault(fault("list", Rewrite(put={"has_more": None}, omit=("next_cursor",))))
 

@@ -12,6 +12,7 @@ import pytest
 from ledger.domain.ports import CallFailed, CreateRequest
 from providers.fal.attempt import Attempt, GivenUpError
 from providers.fal.client import FalClient
+from providers.fal.network import Sockets
 from tests.providers.fal_server import (
     KEY,
     NOW,
@@ -29,6 +30,7 @@ from tests.providers.fal_server import (
 
 REQUEST = CreateRequest(instance_type="gpu_1x_h100_sxm5", ssh_key="ssh-ed25519 AAAA rl")
 LIMIT_S = 0.3
+WALK_LIMIT_S = 1.0
 OVERHEAD_S = 1.0
 """What a busy machine may add to a limit; far below `PATIENCE_S`, which a broken bound would take."""
 
@@ -41,10 +43,33 @@ STALLS = {
 }
 
 
-def create(client: FalClient, timeout_s: float = PATIENCE_S) -> CallFailed:
+CALLS: dict[str, Callable[[FalClient, float], object]] = {
+    "create": lambda client, limit_s: client.create(REQUEST, idempotency_key="rl_1", timeout_s=limit_s),
+    "get": lambda client, limit_s: client.get("inst_1", timeout_s=limit_s),
+    "inventory": lambda client, limit_s: client.inventory(timeout_s=limit_s),
+    "delete": lambda client, limit_s: client.delete("inst_1", timeout_s=limit_s),
+    "account": lambda client, limit_s: client.account(timeout_s=limit_s),
+}
+
+
+def failing(call: Callable[[], object]) -> CallFailed:
     with pytest.raises(CallFailed) as caught:
-        client.create(REQUEST, idempotency_key="rl_1", timeout_s=timeout_s)
+        call()
     return caught.value
+
+
+def slow_page(cursor: str) -> Behaviour:
+    """One page of many, after more than half of the walk's limit."""
+
+    def behave(server: FalServer, connection: socket.socket) -> None:
+        server.stopping.wait(WALK_LIMIT_S * 0.6)
+        connection.sendall(page(cursor=cursor))
+
+    return behave
+
+
+def create(client: FalClient, timeout_s: float = PATIENCE_S) -> CallFailed:
+    return failing(lambda: client.create(REQUEST, idempotency_key="rl_1", timeout_s=timeout_s))
 
 
 def timed(call: Callable[[], CallFailed]) -> tuple[CallFailed, float]:
@@ -52,9 +77,10 @@ def timed(call: Callable[[], CallFailed]) -> tuple[CallFailed, float]:
     return call(), time.monotonic() - started_s
 
 
+@pytest.mark.holds("API-06")
 @pytest.mark.parametrize("stall", STALLS)
 def test_a_create_ends_at_its_limit_and_is_reset(server: FalServer, client: FalClient, stall: str) -> None:
-    """API-06: whatever arrives meanwhile; the server sees a reset, not an orderly end."""
+    """Whatever arrives meanwhile; the server sees a reset, not an orderly end."""
     server.play(STALLS[stall])
     failure, elapsed_s = timed(lambda: create(client, LIMIT_S))
     assert elapsed_s < LIMIT_S + OVERHEAD_S
@@ -64,9 +90,10 @@ def test_a_create_ends_at_its_limit_and_is_reset(server: FalServer, client: FalC
     assert server.endings.get(timeout=PATIENCE_S) == "reset"
 
 
+@pytest.mark.holds("API-06")
 @pytest.mark.parametrize("stall", STALLS)
 def test_a_read_on_a_kept_connection_ends_at_its_limit(server: FalServer, stall: str) -> None:
-    """API-06: and the next call finds a working connection."""
+    """The next call finds a working connection."""
     server.play(page(), STALLS[stall], page())
     with client_of(server, timeout_s=LIMIT_S) as client:
         client.inventory()
@@ -76,13 +103,43 @@ def test_a_read_on_a_kept_connection_ends_at_its_limit(server: FalServer, stall:
     assert len(server.connections) == 2
 
 
-def test_the_earlier_of_two_limits_counts(server: FalServer) -> None:
-    """API-06: the client's own limit holds for a create with a later one."""
+@pytest.mark.holds("API-06")
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_ends_at_its_own_limit(server: FalServer, client: FalClient, call: str) -> None:
+    """Long before the client's."""
+    server.play(silence)
+    failure, elapsed_s = timed(lambda: failing(lambda: CALLS[call](client, LIMIT_S)))
+    assert elapsed_s < LIMIT_S + OVERHEAD_S
+    assert (str(failure), failure.sent) == ("fal did not answer completely within 0.3 s", True)
+
+
+@pytest.mark.holds("API-06")
+@pytest.mark.parametrize("call", CALLS)
+def test_the_earlier_of_two_limits_counts(server: FalServer, call: str) -> None:
+    """The client's own limit holds for a call that would allow more."""
     server.play(silence)
     with client_of(server, timeout_s=LIMIT_S) as client:
-        failure, elapsed_s = timed(lambda: create(client, PATIENCE_S))
+        failure, elapsed_s = timed(lambda: failing(lambda: CALLS[call](client, PATIENCE_S)))
     assert elapsed_s < LIMIT_S + OVERHEAD_S
     assert str(failure) == "fal did not answer completely within 0.3 s"
+
+
+@pytest.mark.holds("API-06")
+@pytest.mark.parametrize(
+    "limits_s", [(PATIENCE_S, WALK_LIMIT_S), (WALK_LIMIT_S, None)], ids=["its own", "the client's"]
+)
+def test_one_limit_covers_all_pages_of_an_inventory(server: FalServer, limits_s: tuple[float, float | None]) -> None:
+    """Each page comes in time by itself; the walk is cut, and no part of it is an inventory."""
+    clients_s, own_s = limits_s
+    server.play(*[slow_page(cursor) for cursor in "abcdefgh"])
+    with client_of(server, timeout_s=clients_s) as client:
+        failure, elapsed_s = timed(lambda: failing(lambda: client.inventory(timeout_s=own_s)))
+    assert elapsed_s < WALK_LIMIT_S + OVERHEAD_S
+    assert str(failure) == "fal did not answer completely within 1 s"
+    assert [request.target for request in server.requests] == [
+        "/v1/compute/instances?limit=100",
+        "/v1/compute/instances?limit=100&cursor=a",
+    ]
 
 
 @pytest.mark.parametrize("limit_s", [0.0, -1.0])
@@ -91,9 +148,8 @@ def test_a_create_without_time_left_is_not_sent(server: FalServer, client: FalCl
     assert server.requests == []
 
 
+@pytest.mark.holds("API-06", "API-16")
 def test_one_limit_covers_all_redirects(server: FalServer, client: FalClient) -> None:
-    """API-06, API-16."""
-
     def slow_redirect(server: FalServer, connection: socket.socket) -> None:
         server.stopping.wait(LIMIT_S * 0.6)
         connection.sendall(reply(307, headers={"Location": "/v1/again"}))
@@ -149,21 +205,47 @@ def test_an_interrupted_create_is_reset(server: FalServer, client: FalClient) ->
     assert server.endings.get(timeout=PATIENCE_S) == "reset"
 
 
+@pytest.mark.holds("API-07")
 def test_an_answer_of_more_than_16_mib_is_refused(server: FalServer, client: FalClient) -> None:
-    """API-07(a): while it streams, without waiting for its end."""
+    """While it streams, without waiting for its end."""
     server.play(dribble(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n", b" " * 4 * 1024 * 1024))
     with pytest.raises(CallFailed, match="larger than 16 MiB") as caught:
         client.inventory()
     assert (caught.value.status, caught.value.settles) == (200, False)
 
 
+@pytest.mark.holds("API-07")
 def test_an_answer_of_16_mib_is_read(server: FalServer, client: FalClient) -> None:
-    """API-07(a)."""
     body = b'{"instances":[],"next_cursor":null,"has_more":false}'
     server.play(reply(200, raw=body.ljust(16 * 1024 * 1024)))
     assert client.inventory().instances == ()
 
 
+class Impatient(Sockets):
+    """A network on which every call is given up; `graces_s` are the seconds that each was left to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graces_s: list[float] = []
+
+    def carry_out(self, job: Callable[[], None], *, deadline_s: float, give_up: Callable[[], float]) -> bool:
+        job()
+        self.graces_s.append(give_up())
+        return False
+
+
+def test_what_was_given_up_is_waited_for_only_where_it_may_have_changed_something(server: FalServer) -> None:
+    """A read that a stop signal breaks off does not hold up the DELETE."""
+    network = Impatient()
+    server.play(reply(200, instance()), reply(201, instance()), reply(204))
+    with FalClient(server.url, KEY, now=lambda: NOW, network=network) as client:
+        client.get("inst_1")
+        client.create(REQUEST, idempotency_key="rl_1", timeout_s=PATIENCE_S)
+        client.delete("inst_1")
+    assert network.graces_s == [0.0, 0.5, 0.5]
+
+
+@pytest.mark.holds("W-12")
 def test_nothing_is_sent_where_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -173,6 +255,7 @@ def test_nothing_is_sent_where_nobody_listens() -> None:
     assert str(failure) == "fal cannot be reached: [Errno 111] Connection refused"
 
 
+@pytest.mark.holds("W-12")
 def test_nothing_is_sent_where_the_connection_is_not_taken_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
@@ -182,8 +265,9 @@ def test_nothing_is_sent_where_the_connection_is_not_taken_in_time() -> None:
     assert (failure.sent, failure.settles, type(failure.__cause__)) == (False, False, TimeoutError)
 
 
+@pytest.mark.holds("API-06")
 def test_a_request_that_was_given_up_before_its_first_byte_never_leaves() -> None:
-    """API-06: a name lookup or a connection that succeeds too late sends nothing."""
+    """A name lookup or a connection that succeeds too late sends nothing."""
     attempt = Attempt(reset_unless_answered=True)
     attempt.give_up()
     started = {"request": httpcore.Request("POST", "https://fal.test/v1")}

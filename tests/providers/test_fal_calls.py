@@ -1,5 +1,8 @@
 """What leaves for fal, and what is made of its good answers."""
 
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
 import pytest
 
 from ledger.domain.errors import CredentialsFailure, UsageFailure
@@ -20,8 +23,9 @@ from tests.providers.fal_server import (
 REQUEST = CreateRequest(instance_type="gpu_8x_h100_sxm5", ssh_key="ssh-ed25519 AAAA rl", sector="sector_2")
 
 
+@pytest.mark.holds("API-01", "API-02")
 def test_every_call_is_one_documented_request(server: FalServer, client: FalClient) -> None:
-    """API-01, API-02: paths, queries, headers and bodies, the idempotency key on the create alone."""
+    """Paths, queries, headers and bodies, the idempotency key on the create alone."""
     provider: Provider = client
     server.play(
         page(instance("inst_2"), cursor="Mg=="),
@@ -61,8 +65,9 @@ def test_every_call_is_one_documented_request(server: FalServer, client: FalClie
     )
 
 
+@pytest.mark.holds("API-01")
 def test_a_create_without_a_sector_names_none(server: FalServer, client: FalClient) -> None:
-    """API-01: only a non-empty sector is in the body."""
+    """Only a non-empty sector is in the body."""
     server.play(reply(201, instance()))
     client.create(CreateRequest(instance_type="t", ssh_key="k", sector=""), idempotency_key="rl_1", timeout_s=5)
     assert server.requests[0].body == b'{"instance_type":"t","ssh_key":"k"}'
@@ -74,9 +79,10 @@ def test_a_create_without_an_idempotency_key_is_not_sent(server: FalServer, clie
     assert server.requests == []
 
 
+@pytest.mark.holds("API-03")
 @pytest.mark.parametrize("blank", ["", "  ", "\t", ".", "..", "\udc80"])
 def test_an_id_that_is_none_never_reaches_the_wire(server: FalServer, client: FalClient, blank: str) -> None:
-    """API-03: neither get nor delete can hit the collection."""
+    """Neither get nor delete can hit the collection."""
     with pytest.raises(UsageFailure):
         client.get(blank)
     with pytest.raises(UsageFailure):
@@ -84,19 +90,21 @@ def test_an_id_that_is_none_never_reaches_the_wire(server: FalServer, client: Fa
     assert server.requests == []
 
 
+@pytest.mark.holds("API-03")
 @pytest.mark.parametrize(
     ("instance_id", "segment"),
     [("a/../b", "a%2F..%2Fb"), ("a%2Fb", "a%252Fb"), ("a?b#c", "a%3Fb%23c"), ("é x", "%C3%A9%20x")],
 )
 def test_an_id_is_one_path_segment(server: FalServer, client: FalClient, instance_id: str, segment: str) -> None:
-    """API-03: ids are percent-encoded."""
+    """Ids are percent-encoded."""
     server.play(reply(200, instance(instance_id)))
     assert client.get(instance_id).id == instance_id
     assert server.requests[0].target == f"/v1/compute/instances/{segment}"
 
 
+@pytest.mark.holds("API-21", "W-40")
 def test_an_inventory_is_sorted_dated_at_its_start_and_without_repeats(server: FalServer, client: FalClient) -> None:
-    """API-21: pages may overlap while boxes come and go."""
+    """Pages may overlap while boxes come and go."""
     server.play(page(instance("b"), instance("c"), cursor="2"), page(instance("c", status="stopped"), instance("a")))
     expected = [("a", "ready"), ("b", "ready"), ("c", "stopped")]
     assert client.inventory() == Inventory(
@@ -107,25 +115,26 @@ def test_an_inventory_is_sorted_dated_at_its_start_and_without_repeats(server: F
     )
 
 
+@pytest.mark.holds("API-20")
 def test_an_empty_inventory_is_complete(server: FalServer, client: FalClient) -> None:
-    """API-20."""
     server.play(page())
     assert client.inventory() == Inventory(begun_at=NOW, instances=())
 
 
+@pytest.mark.holds("API-22", "W-08")
 def test_unlisted_values_and_unknown_fields_are_kept_or_ignored_not_refused(
     server: FalServer, client: FalClient
 ) -> None:
-    """API-22, W-08: a status that fal adds later is passed on as it is; an empty address is none."""
+    """A status that fal adds later is passed on as it is; an empty address is none."""
     server.play(reply(200, instance(status="booting", region="mars", ip="", gpus=8)))
     assert client.get("inst_1") == Instance(
         id="inst_1", instance_type="gpu_1x_h100_sxm5", region="mars", status="booting"
     )
 
 
+@pytest.mark.holds("API-07")
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_a_delete_needs_no_body(server: FalServer, client: FalClient, status: int) -> None:
-    """API-07(b)."""
     server.play(reply(status))
     client.delete("inst_1")
     assert [(request.method, request.body) for request in server.requests] == [("DELETE", b"")]
@@ -157,6 +166,22 @@ def test_the_date_of_the_newest_answer_is_known_and_forgotten_with_the_next(
     assert seen == [None, NOW, None, None]
 
 
+def test_each_thread_knows_the_date_of_its_own_newest_answer(server: FalServer, client: FalClient) -> None:
+    """Recovery asks for many leases at a time."""
+    dates = [{"Date": f"Fri, 21 Aug 2026 {hour}:00:00 GMT"} for hour in (12, 13)]
+    server.play(*(reply(204, headers=date) for date in dates))
+    client.delete("inst_1")
+
+    def ask() -> list[datetime | None]:
+        before = client.server_date
+        client.delete("inst_2")
+        return [before, client.server_date]
+
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(ask).result() == [None, NOW + timedelta(hours=1)]
+    assert client.server_date == NOW
+
+
 def test_reads_share_a_connection_and_mutations_have_their_own(server: FalServer, client: FalClient) -> None:
     server.play(page(), reply(204), page(), reply(201, instance()), page())
     client.inventory()
@@ -182,6 +207,7 @@ def test_a_key_that_is_none_is_refused_without_being_repeated(key: str) -> None:
     assert str(caught.value) in {"The fal API key is missing.", "The fal API key holds characters that no key has."}
 
 
+@pytest.mark.holds("API-13")
 def test_the_default_endpoint_is_fals_own() -> None:
-    """API-13: blank means the default; making the client contacts nobody."""
+    """Blank means the default; making the client contacts nobody."""
     assert FalClient(" ", KEY, now=lambda: NOW).scope == "endpoint:https://api.fal.ai/v1"

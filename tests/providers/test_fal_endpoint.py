@@ -6,6 +6,7 @@ from ledger.domain.errors import UsageFailure
 from providers.fal.endpoint import ApiEndpoint, endpoint_scope, parse_endpoint
 
 
+@pytest.mark.holds("API-12", "API-13")
 @pytest.mark.parametrize(
     ("api_url", "endpoint"),
     [
@@ -21,10 +22,11 @@ from providers.fal.endpoint import ApiEndpoint, endpoint_scope, parse_endpoint
     ],
 )
 def test_an_url_has_one_canonical_form(api_url: str, endpoint: ApiEndpoint) -> None:
-    """API-12(c), API-13: blank is the default; spaces and trailing slashes are dropped."""
+    """Blank is the default; spaces and trailing slashes are dropped."""
     assert parse_endpoint(api_url) == endpoint
 
 
+@pytest.mark.holds("API-12", "CFG-13")
 @pytest.mark.parametrize(
     "api_url",
     [
@@ -37,13 +39,14 @@ def test_an_url_has_one_canonical_form(api_url: str, endpoint: ApiEndpoint) -> N
     ],
 )
 def test_plain_http_is_for_this_machine_only(api_url: str) -> None:
-    """API-12, CFG-13: refused, and nothing of the URL is repeated."""
+    """Refused, and nothing of the URL is repeated."""
     with pytest.raises(UsageFailure) as caught:
         parse_endpoint(api_url)
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.holds("API-13")
 @pytest.mark.parametrize(
     "api_url",
     [
@@ -73,11 +76,12 @@ def test_plain_http_is_for_this_machine_only(api_url: str) -> None:
     ],
 )
 def test_an_ambiguous_url_is_refused(api_url: str) -> None:
-    """API-13: no host, an escaped or dotted path, or nothing that is an URL."""
+    """No host, an escaped or dotted path, or nothing that is an URL."""
     with pytest.raises(UsageFailure):
         parse_endpoint(api_url)
 
 
+@pytest.mark.holds("API-14")
 @pytest.mark.parametrize(
     "api_url",
     [
@@ -89,12 +93,12 @@ def test_an_ambiguous_url_is_refused(api_url: str) -> None:
     ],
 )
 def test_an_url_with_a_place_for_secrets_is_refused_without_repeating_it(api_url: str) -> None:
-    """API-14."""
     with pytest.raises(UsageFailure) as caught:
         parse_endpoint(api_url)
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
 
+@pytest.mark.holds("CFG-16")
 @pytest.mark.parametrize(
     "api_url",
     [
@@ -106,11 +110,10 @@ def test_an_url_with_a_place_for_secrets_is_refused_without_repeating_it(api_url
     ],
 )
 def test_equivalent_spellings_have_one_scope(api_url: str) -> None:
-    """CFG-16."""
     assert endpoint_scope(api_url) == "endpoint:https://api.fal.ai/v1"
 
 
+@pytest.mark.holds("CFG-16")
 def test_another_scheme_host_port_or_path_is_another_scope() -> None:
-    """CFG-16."""
     urls = ["https://localhost/v1", "http://localhost/v1", "https://h/v1", "https://h:8443/v1", "https://h/V1"]
     assert len({endpoint_scope(url) for url in urls}) == len(urls)

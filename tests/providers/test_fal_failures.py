@@ -39,8 +39,9 @@ def create_failure(client: FalClient) -> CallFailed:
     return failure_of(lambda: client.create(REQUEST, idempotency_key="rl_1", timeout_s=5))
 
 
+@pytest.mark.holds("API-04")
 def test_fals_error_object_is_shown_and_kept(server: FalServer, client: FalClient) -> None:
-    """API-04: type, message, docs link, and the request id of the body."""
+    """Type, message, docs link, and the request id of the body."""
     error = {"type": "authorization_error", "message": "Access denied", "docs_url": "https://d", "request_id": "r1"}
     server.play(reply(403, {"error": error}, reason="Forbidden", headers={"X-Request-Id": "r2"}))
     failure = failure_of(client.inventory)
@@ -62,6 +63,7 @@ def test_fals_error_object_is_shown_and_kept(server: FalServer, client: FalClien
     }
 
 
+@pytest.mark.holds("API-04")
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
@@ -73,11 +75,11 @@ def test_fals_error_object_is_shown_and_kept(server: FalServer, client: FalClien
     ],
 )
 def test_an_error_reads_as_one_line_of_text(server: FalServer, client: FalClient, answer: bytes, text: str) -> None:
-    """API-04."""
     server.play(answer)
     assert str(failure_of(client.inventory)) == text
 
 
+@pytest.mark.holds("CRE-10", "PEER-15")
 @pytest.mark.parametrize(
     ("status", "kind", "settles"),
     [
@@ -105,6 +107,7 @@ def test_only_an_understood_refusal_settles_a_create(
     ]
 
 
+@pytest.mark.holds("API-07")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -123,22 +126,23 @@ def test_only_an_understood_refusal_settles_a_create(
 def test_a_create_that_answers_2xx_without_a_usable_instance_is_in_doubt(
     server: FalServer, client: FalClient, answer: bytes
 ) -> None:
-    """API-07: no partial decode; only 200 and 201 are a create's answers."""
+    """No partial decode; only 200 and 201 are a create's answers."""
     server.play(answer)
     failure = create_failure(client)
     assert (failure.sent, failure.answered, failure.settles) == (True, True, False)
 
 
+@pytest.mark.holds("API-05")
 @pytest.mark.parametrize("answered_id", ["", "  ", "inst_2", "inst_1 "])
 def test_a_get_must_name_the_instance_that_was_asked_for(
     server: FalServer, client: FalClient, answered_id: str
 ) -> None:
-    """API-05."""
     server.play(reply(200, instance(answered_id)))
     failure = failure_of(lambda: client.get("inst_1"))
     assert (type(failure), failure.settles, failure.status) == (CallFailed, False, 200)
 
 
+@pytest.mark.holds("DEL-14", "PEER-33")
 @pytest.mark.parametrize("method", ["get", "delete"])
 def test_absence_is_a_404_with_fals_error_object_only(server: FalServer, client: FalClient, method: str) -> None:
     server.play(fault(404, type="not_found", message="no such instance"), reply(404, raw=b"<html>not here</html>"))
@@ -151,6 +155,7 @@ def test_absence_is_a_404_with_fals_error_object_only(server: FalServer, client:
     assert (type(unclear), str(unclear), unclear.settles) == (CallFailed, "fal API 404", False)
 
 
+@pytest.mark.holds("API-19", "API-21")
 @pytest.mark.parametrize(
     "body",
     [
@@ -173,29 +178,30 @@ def test_absence_is_a_404_with_fals_error_object_only(server: FalServer, client:
     ],
 )
 def test_a_malformed_page_never_reads_as_no_instances(server: FalServer, client: FalClient, body: bytes) -> None:
-    """API-19, API-21: on the first page and on a later one."""
+    """On the first page and on a later one."""
     server.play(reply(200, raw=body), page(instance(), cursor="2"), reply(200, raw=body))
     for _ in range(2):
         failure = failure_of(client.inventory)
         assert (type(failure), failure.status, failure.exit_code) == (CallFailed, 200, 5)
 
 
+@pytest.mark.holds("API-21")
 def test_a_repeated_cursor_or_a_failing_page_ends_the_walk(server: FalServer, client: FalClient) -> None:
-    """API-21: never a partial inventory."""
+    """Never a partial inventory."""
     server.play(page(cursor="2"), page(cursor="3"), page(cursor="2"), page(instance(), cursor="2"), reply(500))
     assert str(failure_of(client.inventory)) == "fal API 200: the answer cannot be used: its cursor was there before"
     assert str(failure_of(client.inventory)) == "fal API 500"
 
 
+@pytest.mark.holds("API-21")
 def test_the_walk_ends_after_a_hundred_pages(server: FalServer, client: FalClient) -> None:
-    """API-21."""
     server.play(*(page(instance(str(number)), cursor=str(number)) for number in range(100)))
     assert str(failure_of(client.inventory)) == "fal's inventory has more than 100 pages of 100"
     assert len(server.requests) == 100
 
 
+@pytest.mark.holds("API-21")
 def test_a_hundredth_page_may_be_the_last(server: FalServer, client: FalClient) -> None:
-    """API-21."""
     server.play(*(page(instance(str(number)), cursor=str(number)) for number in range(99)), page(instance("99")))
     assert sorted(int(found.id) for found in client.inventory().instances) == list(range(100))
 
@@ -222,6 +228,7 @@ def test_an_account_without_a_name_or_with_a_balance_that_is_none_is_refused(
     assert str(failure_of(client.account)).startswith("fal API 200: the answer cannot be used: ")
 
 
+@pytest.mark.holds("W-24")
 def test_a_rate_limit_says_how_long_to_wait(server: FalServer, client: FalClient) -> None:
     limits = ["7", "Fri, 21 Aug 2026 12:00:09 GMT", "soon"]
     body = {"error": {"type": "rate_limited", "message": "slow down"}}
@@ -260,9 +267,10 @@ def everything_shown(failure: CallFailed) -> str:
     return f"{failure} {failure!r} {vars(failure)} {failure.__cause__!r} {failure.__context__!r}"
 
 
+@pytest.mark.holds("API-08", "API-09")
 @pytest.mark.parametrize("echo", [HARD_KEY, ESCAPED, 'quo"te\\back/slash', quote(HARD_KEY, safe="")])
 def test_a_key_that_the_server_repeats_is_masked_in_every_field(server: FalServer, echo: str) -> None:
-    """API-08, API-09: type, message, docs link and request id."""
+    """Type, message, docs link and request id."""
     server.play(fault(401, type=echo, message=f"bad {echo}", docs_url=f"https://d/{echo}", request_id=echo))
     with client_of(server, key=HARD_KEY) as client:
         failure = failure_of(client.inventory)
@@ -274,8 +282,9 @@ def test_a_key_that_the_server_repeats_is_masked_in_every_field(server: FalServe
     assert (failure.request_id or "").count("[redacted]") == 1
 
 
+@pytest.mark.holds("API-10")
 def test_an_error_body_that_is_not_fals_is_dropped_whole(server: FalServer) -> None:
-    """API-10: only the status line is shown."""
+    """Only the status line is shown."""
     server.play(reply(400, raw=f'{{"oops":"{ESCAPED} other-token"}}'.encode(), reason="Bad Request"))
     with client_of(server, key=HARD_KEY) as client:
         failure = failure_of(client.inventory)
@@ -283,14 +292,15 @@ def test_an_error_body_that_is_not_fals_is_dropped_whole(server: FalServer) -> N
     assert "other-token" not in everything_shown(failure)
 
 
+@pytest.mark.holds("API-11")
 def test_a_key_in_the_status_line_is_masked(server: FalServer, client: FalClient) -> None:
-    """API-11(b)."""
     server.play(reply(500, reason=f"Oops {KEY}"))
     assert str(failure_of(client.inventory)) == "fal API 500 Oops [redacted]"
 
 
+@pytest.mark.holds("API-11")
 def test_a_key_in_a_broken_answer_is_masked_and_the_cause_unreachable(server: FalServer, client: FalClient) -> None:
-    """API-11(a): an answer that is no HTTP is repeated by the library's error."""
+    """An answer that is no HTTP is repeated by the library's error."""
     server.play(hang_up(f"{KEY}: {KEY}\r\n\r\n".encode()))
     failure = failure_of(client.inventory)
     assert str(failure).startswith("the connection to fal broke: ")

@@ -16,10 +16,11 @@ def redirect(status: int, location: str) -> bytes:
     return reply(status, headers={"Location": location})
 
 
+@pytest.mark.holds("API-15")
 @pytest.mark.parametrize("status", [301, 302, 303])
 @pytest.mark.parametrize("method", ["create", "delete"])
 def test_a_mutation_is_never_turned_into_a_read(server: FalServer, client: FalClient, status: int, method: str) -> None:
-    """API-15: the target receives no request."""
+    """The target receives no request."""
     server.play(redirect(status, "/v1/elsewhere"))
     calls: dict[str, Callable[[], object]] = {
         "create": lambda: client.create(REQUEST, idempotency_key="rl_1", timeout_s=5),
@@ -32,11 +33,12 @@ def test_a_mutation_is_never_turned_into_a_read(server: FalServer, client: FalCl
     assert len(server.requests) == 1
 
 
+@pytest.mark.holds("API-16")
 @pytest.mark.parametrize("status", [307, 308])
 def test_a_mutation_is_repeated_whole_where_the_method_is_preserved(
     server: FalServer, client: FalClient, status: int
 ) -> None:
-    """API-16: same method, headers and body; the final answer counts."""
+    """Same method, headers and body; the final answer counts."""
     server.play(redirect(status, "/v1/moved"), reply(201, instance()), redirect(status, "moved"), reply(204))
     assert client.create(REQUEST, idempotency_key="rl_1", timeout_s=5).id == "inst_1"
     client.delete("inst_1")
@@ -47,9 +49,10 @@ def test_a_mutation_is_repeated_whole_where_the_method_is_preserved(
     assert moved_delete.headers == delete.headers
 
 
+@pytest.mark.holds("API-17")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_call_leaves_its_origin(server: FalServer, client: FalClient, status: int) -> None:
-    """API-17: the other origin is not contacted, the target not shown."""
+    """The other origin is not contacted, the target not shown."""
     with running() as other:
         target = f"{other.url}/x?token=abcdef"
         server.play(*(redirect(status, target) for _ in range(3)))
@@ -67,8 +70,8 @@ def test_no_call_leaves_its_origin(server: FalServer, client: FalClient, status:
         assert not any(str(other.port) in text or "abcdef" in text for text in texts)
 
 
+@pytest.mark.holds("API-18")
 def test_a_read_follows_ten_redirects_and_no_more(server: FalServer, client: FalClient) -> None:
-    """API-18."""
     hops = [redirect(302, f"/v1/hop?n={number}") for number in range(10)]
     server.play(*hops, page(), *hops, redirect(302, "/v1/hop"))
     assert client.inventory().instances == ()
@@ -81,6 +84,7 @@ def test_a_read_follows_ten_redirects_and_no_more(server: FalServer, client: Fal
 HERE = "https://api.fal.ai/v1/compute/instances"
 
 
+@pytest.mark.holds("API-17")
 @pytest.mark.parametrize(
     ("location", "target"),
     [
@@ -91,10 +95,11 @@ HERE = "https://api.fal.ai/v1/compute/instances"
     ],
 )
 def test_a_location_is_resolved_against_its_request(location: str, target: str) -> None:
-    """API-17: an origin is scheme, host without case, and effective port."""
+    """An origin is scheme, host without case, and effective port."""
     assert next_url("GET", HERE, status=302, location=location) == target
 
 
+@pytest.mark.holds("API-17")
 @pytest.mark.parametrize(
     ("location", "reason"),
     [
@@ -110,5 +115,4 @@ def test_a_location_is_resolved_against_its_request(location: str, target: str) 
     ],
 )
 def test_a_location_that_is_not_ours_is_refused(location: str, reason: str) -> None:
-    """API-17."""
     assert next_url("GET", HERE, status=307, location=location) == Refused(reason)

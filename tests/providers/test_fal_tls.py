@@ -112,6 +112,7 @@ def test_a_create_goes_through_the_proxy_of_the_environment_which_never_sees_the
     ]
 
 
+@pytest.mark.holds("W-12")
 def test_an_unknown_authority_stops_a_create_before_its_first_byte(
     environment: pytest.MonkeyPatch, server: FalServer, certificate: Path
 ) -> None:
@@ -125,6 +126,7 @@ def test_an_unknown_authority_stops_a_create_before_its_first_byte(
     assert inner == []
 
 
+@pytest.mark.holds("W-12")
 def test_a_proxy_that_refuses_stops_a_create_before_its_first_byte(
     environment: pytest.MonkeyPatch, server: FalServer
 ) -> None:
@@ -162,8 +164,8 @@ def test_loopback_never_goes_through_a_proxy(environment: pytest.MonkeyPatch, se
         assert proxy.connections == []
 
 
+@pytest.mark.holds("API-06")
 def test_a_stalled_handshake_ends_at_the_limit_with_nothing_sent(environment: pytest.MonkeyPatch) -> None:
-    """API-06."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         with FalClient(url, KEY, now=lambda: NOW, timeout_s=0.3) as client:

@@ -40,8 +40,9 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.holds("SSH-04")
 def test_a_pair_is_private_whole_and_unsigned(root: Path) -> None:
-    """SSH-04: ed25519, no passphrase, private folder named by the lease; the public line names nobody."""
+    """Ed25519, no passphrase, private folder named by the lease; the public line names nobody."""
     keys: KeyStore = LeaseKeys(root)
     line = keys.make(LEASE)
 
@@ -64,11 +65,13 @@ def test_openssh_derives_the_same_public_line_without_a_passphrase(root: Path) -
     assert derived.stdout.strip() == line
 
 
+@pytest.mark.holds("SSH-04")
 def test_each_lease_has_its_own_pair(root: Path) -> None:
     keys = LeaseKeys(root)
     assert keys.make(LEASE) != keys.make(OTHER)
 
 
+@pytest.mark.holds("SSH-04")
 def test_an_existing_pair_is_reused_and_not_touched(root: Path) -> None:
     keys = LeaseKeys(root)
     line = keys.make(LEASE)
@@ -117,8 +120,9 @@ def test_an_unusable_private_key_is_refused_left_and_not_quoted(root: Path) -> N
     assert (caught.value.__cause__, "SECRET" in str(caught.value)) == (None, False)
 
 
+@pytest.mark.holds("SSH-04")
 def test_a_full_disk_is_a_named_failure_and_leaves_nothing(root: Path) -> None:
-    """SSH-04: if it cannot be made durable, no key is created."""
+    """If it cannot be made durable, no key is created."""
     with pytest.raises(UsageFailure, match="could not be written durably: File too large") as caught, no_space():
         LeaseKeys(root).make(LEASE)
     assert (caught.value.lease_id, caught.value.exit_code, (root / LEASE).exists()) == (LEASE, 2, False)
@@ -148,10 +152,11 @@ def test_a_folder_that_was_open_to_others_is_closed(root: Path) -> None:
     assert mode(root / LEASE) == 0o700
 
 
+@pytest.mark.holds("SSH-04")
 def test_each_new_name_is_fsynced_up_to_the_first_folder_that_was_there(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SSH-04: durable before use; files first, then the folders up to the one that was there."""
+    """Durable before use; files first, then the folders up to the one that was there."""
     synced: list[int] = []
     real = os.fsync
 
@@ -189,6 +194,7 @@ def test_destroy_before_any_key_was_made_does_nothing(root: Path) -> None:
     assert not root.exists()
 
 
+@pytest.mark.holds("LCK-14")
 @pytest.mark.parametrize(
     "lease_id",
     [
@@ -209,7 +215,7 @@ def test_destroy_before_any_key_was_made_does_nothing(root: Path) -> None:
     ],
 )
 def test_a_hostile_id_resolves_to_no_path(root: Path, lease_id: str) -> None:
-    """LCK-14: traversal, separators, padding and reserved names are refused for every path and call."""
+    """Traversal, separators, padding and reserved names are refused for every path and call."""
     keys = LeaseKeys(root)
     for call in (keys.make, keys.destroy, keys.private_path):
         with pytest.raises(UsageFailure, match="is not a lease id"):

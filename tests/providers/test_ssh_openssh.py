@@ -27,8 +27,9 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
         yield server
 
 
+@pytest.mark.holds("SSH-05")
 def test_the_whole_line_for_a_pinned_box() -> None:
-    """SSH-05: batch mode, only that identity, known hosts beside the key, checking never disabled."""
+    """Batch mode, only that identity, known hosts beside the key, checking never disabled."""
     assert ssh_command(PINNED, Path("/keys"), argv=["nvidia-smi", "-q d"]) == [
         "ssh",
         "-F",

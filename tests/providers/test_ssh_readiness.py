@@ -17,14 +17,17 @@ from msgspec.structs import replace
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Box, BoxFacts
 from providers.ssh.box import SshBox
-from providers.ssh.connection import Limits
+from providers.ssh.handshake import Limits
 from providers.ssh.hostkeys import fingerprint
-from providers.ssh.keys import known_hosts_path, private_key_path
+from providers.ssh.keys import LeaseKeys, known_hosts_path, private_key_path
 from providers.ssh.readiness import check
+from tests.providers.odd_sshd import CHANNEL_SUCCESS, odd_server
 from tests.providers.sshd import LEASE, Sshd, keygen, needs_sshd, serving
 
 pytestmark = needs_sshd
 QUICK = Limits(tcp_s=2.0, handshake_s=0.3, authentication_s=5.0, tools_s=20.0)
+SOON_S = 8.0
+"""What a busy machine may add to a short limit; below every stage's own, which a broken bound would take."""
 
 
 @pytest.fixture
@@ -79,8 +82,9 @@ def pins(server: Sshd) -> str | None:
     return path.read_text() if path.exists() else None
 
 
+@pytest.mark.holds("RDY-06")
 def test_a_good_box_gives_its_facts_and_its_key_is_pinned(server: Sshd) -> None:
-    """RDY-06: TCP, host key, authentication, tools."""
+    """TCP, host key, authentication, tools."""
     box: Box = SshBox(server.keys)
     facts = box.check(server.endpoint(), ports=())
     assert facts == BoxFacts(
@@ -97,11 +101,13 @@ def test_a_good_box_gives_its_facts_and_its_key_is_pinned(server: Sshd) -> None:
     assert pins(server) == f"[127.0.0.1]:{server.port} {server.host_key}\n"
 
 
+@pytest.mark.holds("SSH-02")
 def test_the_first_port_that_works_counts(server: Sshd, closed_port: int) -> None:
-    """SSH-02: the configured port was offered first, the one that answered is recorded."""
+    """The configured port was offered first, the one that answered is recorded."""
     assert check(server.endpoint(), server.keys.root, ports=(closed_port, server.port)).port == server.port
 
 
+@pytest.mark.holds("RDY-06")
 def test_a_closed_port_fails_at_tcp(server: Sshd, closed_port: int) -> None:
     refused = failure(server, closed_port)
     assert (refused.stage, refused.message) == (
@@ -123,6 +129,47 @@ def test_a_port_that_says_nothing_fails_at_the_host_key_in_time(server: Sshd, mu
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.holds("RDY-04")
+def test_a_check_ends_with_its_time_whatever_its_stages_and_ports_may_take(server: Sshd, mute_port: int) -> None:
+    """When its time is over no other port is tried."""
+    begun = time.monotonic()
+    with pytest.raises(SshFailure) as caught:
+        SshBox(server.keys).check(server.endpoint(), ports=(mute_port, server.port), timeout_s=0.3)
+    assert time.monotonic() - begun < SOON_S
+    assert (caught.value.stage, caught.value.message, caught.value.hint) == (
+        "host-key",
+        f"127.0.0.1:{mute_port}: no host key: no answer in time.",
+        None,
+    )
+
+
+def test_a_stage_has_its_own_limit_or_what_is_left_of_the_whole() -> None:
+    """And never nothing, so that it can say why it failed."""
+    now_s = time.monotonic()
+    assert Limits().left_of(5.0) == 5.0
+    assert Limits(end_s=now_s + 1000.0).left_of(5.0) == 5.0
+    assert 0.0 < Limits(end_s=now_s + 4.0).left_of(5.0) <= 4.0
+    assert Limits(end_s=now_s - 1.0).left_of(5.0) == 0.001
+
+
+@pytest.mark.holds("RDY-04")
+def test_a_box_that_never_answers_a_request_for_a_command_fails_at_the_tools_in_time(tmp_path: Path) -> None:
+    """Nor says that it will run it."""
+    keys = LeaseKeys(tmp_path)
+    keys.make(LEASE)
+    with odd_server() as odd:
+        odd.accepts = lambda _number, _line: True
+        odd.mangle = lambda message: None if message[0] == CHANNEL_SUCCESS else message
+        begun = time.monotonic()
+        with pytest.raises(SshFailure) as caught:
+            check(odd.endpoint(), keys.root, limits=Limits(tools_s=0.3))
+        assert time.monotonic() - begun < SOON_S
+        assert (caught.value.stage, caught.value.message) == (
+            "tools",
+            f"{odd.where}: the box runs no command: no answer in time.",
+        )
+
+
 @pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b"SSH-1.5-old\r\n"])
 def test_a_port_that_is_no_ssh_server_fails_at_the_host_key(server: Sshd, greeting: bytes) -> None:
     with answering(greeting) as port:
@@ -136,6 +183,7 @@ def test_a_port_that_is_no_ssh_server_fails_at_the_host_key(server: Sshd, greeti
         assert not timer.is_alive()
 
 
+@pytest.mark.holds("SSH-05", "W-27", "PEER-34")
 def test_a_changed_host_key_is_refused_before_any_authentication(server: Sshd, tmp_path: Path) -> None:
     stranger = keygen(tmp_path / "stranger")
     check(server.endpoint(), server.keys.root)
@@ -181,6 +229,7 @@ def test_a_server_with_several_keys_is_asked_for_the_recorded_one(tmp_path: Path
         assert check(server.endpoint(host_key=line), server.keys.root).host_key == line
 
 
+@pytest.mark.holds("RDY-06")
 def test_a_key_the_box_does_not_know_fails_at_authentication(server: Sshd) -> None:
     server.keys.destroy(LEASE)
     server.keys.make(LEASE)
@@ -192,8 +241,9 @@ def test_a_key_the_box_does_not_know_fails_at_authentication(server: Sshd) -> No
     assert pins(server) == f"[127.0.0.1]:{server.port} {server.host_key}\n"
 
 
+@pytest.mark.holds("SSH-05")
 def test_only_the_leases_key_is_offered(server: Sshd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """SSH-05: a good key in the home folder does not help, and there is one attempt."""
+    """A good key in the home folder does not help, and there is one attempt."""
     home = tmp_path / "home" / ".ssh"
     home.mkdir(parents=True)
     shutil.copy(private_key_path(server.keys.root, LEASE), home / "id_ed25519")
@@ -217,12 +267,12 @@ def test_a_box_that_wants_a_password_fails_at_authentication(tmp_path: Path, set
     assert (refused.stage, refused.message.endswith(f"with the lease's key: {why}.")) == ("authentication", True)
 
 
-@pytest.mark.parametrize("content", [None, "", "no key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
+@pytest.mark.parametrize("content", [None, "", "no key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n", "\udcff"])
 def test_a_lost_or_broken_private_key_is_named_without_a_connection(server: Sshd, content: str | None) -> None:
     path = private_key_path(server.keys.root, LEASE)
     path.unlink()
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, errors="surrogateescape")
     lost = failure(server)
     assert lost.stage == "authentication"
     assert lost.message.startswith(f"127.0.0.1:{server.port}: the private key of {LEASE} cannot be read: ")
@@ -242,6 +292,7 @@ def bare_path(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.holds("RDY-06", "HOLE-08")
 @pytest.mark.parametrize(("there", "lacks"), [(["sh", "git"], "tar"), (["tar"], "sh and tar"), ([], "sh and tar")])
 def test_a_box_without_a_required_tool_fails_at_the_tools(
     tmp_path: Path, bare_path: Path, there: list[str], lacks: str
@@ -255,6 +306,7 @@ def test_a_box_without_a_required_tool_fails_at_the_tools(
     assert (poor.stage, poor.message) == ("tools", f"127.0.0.1:{server.port}: the box lacks {lacks}.")
 
 
+@pytest.mark.holds("HOLE-08")
 def test_tools_that_are_only_recorded_may_be_missing(tmp_path: Path, bare_path: Path) -> None:
     for tool in ("sh", "tar"):
         (bare_path / tool).symlink_to(Path(shutil.which(tool) or "/nonexistent"))

@@ -20,13 +20,18 @@ from ledger.domain import errors
 from ledger.domain.errors import SshFailure, UsageFailure
 from ledger.domain.ports import RemoteCommand, RemoteExit
 from providers.ssh.box import SshBox
-from providers.ssh.connection import Connection, Limits, connect
+from providers.ssh.connection import Connection, connect
+from providers.ssh.handshake import Limits
+from providers.ssh.keys import LeaseKeys
 from providers.ssh.openssh import quote_argv
 from providers.ssh.session import Session
-from tests.providers.sshd import Sshd, needs_sshd, serving
+from tests.providers.odd_sshd import CHANNEL_SUCCESS, Mangle, odd_server
+from tests.providers.sshd import LEASE, Sshd, needs_sshd, serving
 
 pytestmark = needs_sshd
 WAIT_S = 60.0
+SOON_S = 8.0
+"""What a busy machine may add to a short limit; below the ten seconds that a patient signal has."""
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +208,7 @@ def test_arguments_arrive_verbatim(connection: Connection) -> None:
     assert (end, stdout.decode().split("\0")) == (RemoteExit(exit_code=0), [*arguments, ""])
 
 
+@pytest.mark.holds("HOLE-11")
 def test_the_command_leads_its_own_process_group(connection: Connection) -> None:
     _, stdout, _ = finish(connection, "echo $$; cut -d ' ' -f 5 /proc/self/stat")
     process, group = stdout.decode().split()
@@ -223,6 +229,7 @@ def test_several_commands_run_on_one_connection(connection: Connection) -> None:
     assert (bytes(first.stdout), bytes(second.stdout)) == (b"one\n", b"two\n")
 
 
+@pytest.mark.holds("HOLE-11")
 @pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])
 def test_a_signal_ends_the_command_and_its_children(connection: Connection, name: str) -> None:
     """The children hold stdout open, so the session can end only when they have."""
@@ -261,6 +268,15 @@ def interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGUSR1, interrupt)
     yield
     signal.signal(signal.SIGUSR1, before)
+
+
+def silent_on_requests(message: bytes) -> bytes | None:
+    return None if message[0] == CHANNEL_SUCCESS else message
+
+
+def silent_on_ends(message: bytes) -> bytes | None:
+    """As `odd_sshd` is by itself."""
+    return message
 
 
 def telling_of_its_hangup(path: Path) -> str:
@@ -313,6 +329,7 @@ def test_an_interrupted_wait_can_be_taken_up_again_without_loss(connection: Conn
     assert bytes(output.stdout) == b"first words\nlast words\n"
 
 
+@pytest.mark.holds("HOLE-11")
 @pytest.mark.usefixtures("interrupts")
 def test_an_interrupted_run_hangs_up_the_command(server: Sshd, tmp_path: Path) -> None:
     line = telling_of_its_hangup(tmp_path / "ended")
@@ -335,6 +352,42 @@ def test_ctrl_c_reaches_the_command_whose_last_words_still_arrive(server: Sshd) 
         SshBox(server.keys).run(server.endpoint(), output.command(line))
     signal.signal(signal.SIGUSR1, before)
     assert bytes(output.stdout) == b"first words\nlast words\n"
+
+
+@pytest.mark.holds("RBK-15")
+def test_a_box_that_falls_silent_does_not_hold_up_an_interrupt(tmp_path: Path) -> None:
+    """SIGTERM waits half a second for the command and a moment for its end: the box is to be given back."""
+
+    came_at_s = []
+    output = Output()
+    with serving(tmp_path / "sshd") as box:
+
+        def interrupt(*_: object) -> None:
+            box.freeze()
+            came_at_s.append(time.monotonic())
+            raise errors.Interrupted(signal.SIGTERM)
+
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        with an_interrupt_once_waiting(output), pytest.raises(errors.Interrupted):
+            SshBox(box.keys).run(box.endpoint(), output.command("echo up; exec sleep 1000"))
+        assert time.monotonic() - came_at_s[0] < SOON_S
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("mangle", [silent_on_requests, silent_on_ends])
+def test_a_signal_that_the_box_does_not_confirm_is_given_up_in_time(tmp_path: Path, mangle: Mangle) -> None:
+    """Whether it says nothing to the request, or not what became of it."""
+    keys = LeaseKeys(tmp_path)
+    keys.make(LEASE)
+    with odd_server() as odd:
+        odd.accepts = lambda _number, _line: True
+        odd.mangle = mangle
+        with connect(odd.endpoint(), keys.root) as connection:
+            begun = time.monotonic()
+            with pytest.raises(SshFailure, match="could not be sent TERM: no answer in time") as caught:
+                connection._kill(1, "TERM", 0.3)
+            assert time.monotonic() - begun < SOON_S
+    assert caught.value.stage == "session"
 
 
 def test_what_a_sink_raises_comes_out_of_run_and_hangs_up_the_command(server: Sshd, tmp_path: Path) -> None:
@@ -412,7 +465,7 @@ def test_a_forced_command_keeps_its_output_and_cannot_be_signalled(tmp_path: Pat
 
 
 def test_the_connection_sends_small_packets_at_once_under_a_fast_cipher(connection: Connection) -> None:
-    assert connection._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+    assert connection._server.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
     assert connection._transport.remote_cipher == "aes128-gcm@openssh.com"
 
 

@@ -1,0 +1,3 @@
+"""The world of `tests/flows`."""
+
+from tests.flows.conftest import world as world
