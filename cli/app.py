@@ -46,6 +46,8 @@ class App:
     def __init__(self, options: GlobalOptions) -> None:
         self.options = options
         self.purpose = "rentroll"
+        self.overdue_told: frozenset[str] | None = frozenset()
+        """The leases of which the command has said itself that they are overdue; None where that was all of them."""
         self._flags: dict[str, str | None] = {"ledger.url": options.ledger}
         self._opened: list[Callable[[], None]] = []
         if options.verbosity:
@@ -300,7 +302,6 @@ class App:
             clock=SystemClock(self.random_token()),
             interrupts=self.interrupts,
             spool=Spool(Path(self.spool_folder), keep_private_file),
-            new_lease_id=self.new_lease_id,
             tell=tell,
             host=self.host,
             pid=os.getpid(),

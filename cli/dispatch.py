@@ -14,8 +14,8 @@ from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SIGINT = 2
 """As everywhere; the module that names it is not needed to list."""
-UNWARNED = (None, "completion", "emulator", "demo", "list", "status")
-"""Commands that do not end with what is overdue: about no ledger of the caller's, or they show it themselves."""
+UNWARNED = (None, "completion", "emulator", "demo")
+"""Commands that do not end with what is overdue: they are about no ledger of the caller's."""
 VALUED_OPTIONS = ("--ledger", "--config", "--log-format")
 
 
@@ -81,7 +81,7 @@ def root(
 
 def _warn(ctx: click.Context) -> None:
     """Ends a command with what is overdue: before its failure is told, which is to be the last line."""
-    if ctx.invoked_subcommand not in UNWARNED:
+    if ctx.invoked_subcommand not in UNWARNED and ctx.obj.overdue_told is not None:
         from cli.overdue import warn
 
         warn(ctx.obj)

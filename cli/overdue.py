@@ -24,7 +24,8 @@ def warn(app: "App") -> None:
         return  # what could not be read the command itself has told, or did not need
     now = app.now()
     may_exist = [claim for claim in claims if claim.billed_until is None and (claim.sent or claim.instance_id)]
-    overdue = [claim for claim in may_exist if is_overdue(claim, now)]
+    told = app.overdue_told or ()
+    overdue = [claim for claim in may_exist if is_overdue(claim, now) and claim.lease_id not in told]
     if overdue:
         overdue.sort(key=lambda claim: claim.expires_at)
         more = f" and {len(overdue) - NAMED} more" if len(overdue) > NAMED else ""

@@ -10,7 +10,7 @@ from cli.actions import action_object, tell_failure
 from cli.leases import find, with_our_flags
 from cli.render import emit, note, say
 from ledger.domain import events as e
-from ledger.domain.claim import Claim
+from ledger.domain.claim import Claim, is_overdue
 from ledger.domain.errors import RentrollError, UsageFailure
 from ledger.domain.lease import decide
 from ledger.domain.plan import Action
@@ -71,7 +71,7 @@ def _action(wish: WriteOff, claim: Claim | None) -> Action:
 
 def _object(wish: WriteOff, done: Done) -> dict[str, object]:
     shown = action_object(done)
-    return {"dry_run": wish.dry_run, "actions": [shown | {"lease_id": shown["lease_id"] or None}]}
+    return {"dry_run": wish.dry_run, "actions": [shown | {"lease_id": shown["lease_id"] or None}], "tally": None}
 
 
 def _write_off(app: "App", wish: WriteOff, claim: Claim) -> str:
@@ -90,7 +90,9 @@ def _write_off(app: "App", wish: WriteOff, claim: Claim) -> str:
                 hint="try again when fal can be asked, or say --yes",
                 lease_id=claim.lease_id,
             )
-        if not click.confirm(f"Write lease {claim.slug} off? Nobody will delete a box of it", err=True):
+        if not click.confirm(
+            f"Write lease {claim.slug} off? For seven days `recover` still deletes a box of it that shows up", err=True
+        ):
             raise UsageFailure(f"lease {claim.slug} was not written off", lease_id=claim.lease_id)
     return str(write_off(services, claim.lease_id, reason=wish.reason, token=app.random_token()).outcome)
 
@@ -101,7 +103,7 @@ def _require_an_answer(app: "App", wish: WriteOff, claim: Claim) -> None:
         return
     raise UsageFailure(
         f"lease {claim.slug} is written off only after a question, and there is no terminal to ask at",
-        hint="say --yes if nobody has to look for a box of it any more",
+        hint="say --yes if it is over for you; for seven days `recover` still deletes a box of it that shows up",
         next_step=f"rentroll recover --only {claim.slug} --write-off --reason {shlex.quote(wish.reason)} --yes",
         lease_id=claim.lease_id,
     )
@@ -109,6 +111,13 @@ def _require_an_answer(app: "App", wish: WriteOff, claim: Claim) -> None:
 
 def _require_possible(app: "App", wish: WriteOff, claim: Claim) -> None:
     """Refuses before anybody is asked: as long as the create may be replayed, evidence may still come."""
+    if claim.phase == "ready" and not is_overdue(claim, app.now()):
+        raise UsageFailure(
+            f"lease {claim.slug} is ready and inside its time: there is nothing to write off",
+            hint="give it back instead",
+            next_step=f"rentroll stop {claim.slug}",
+            lease_id=claim.lease_id,
+        )
     lease = app.book.load(claim.lease_id)
     try:
         decide(lease, e.Released(outcome=Outcome.WRITTEN_OFF, reason=wish.reason), app.now())
@@ -132,7 +141,8 @@ def _show_boxes(services: "Services", claim: Claim) -> bool:
     if not boxes:
         note(f"{claim.slug}: fal shows no instance that could be its box")
     for box in boxes:
-        note(f"{claim.slug}: {box.id} could be its box: {box.instance_type}, {box.status}, {box.ip or 'no address'}")
+        is_its = "is" if box.id == claim.instance_id else "could be"
+        note(f"{claim.slug}: {box.id} {is_its} its box: {box.instance_type}, {box.status}, {box.ip or 'no address'}")
     return True
 
 

@@ -162,11 +162,9 @@ def _named(slugs: Sequence[str]) -> str:
 
 
 def _watch(app: App) -> str | Noted:
-    """Whether somebody enforces the ends of leases, and when it last ran."""
-    found = watched(app, app.now())
-    if found.is_so:
-        return found.sentence
-    return Noted(found.sentence, "no lease ends by itself: put `rentroll watch` under systemd or cron")
+    """Whether somebody enforces the ends of all open leases, and when it last ran."""
+    found = watched(app, app.now(), claims=app.open_claims())
+    return Noted(found.sentence, found.hint) if found.hint else found.sentence
 
 
 def _spool(app: App) -> str:
@@ -176,8 +174,8 @@ def _spool(app: App) -> str:
     if waiting:
         raise IntegrityFailure(
             f"ids of boxes wait to be appended: {', '.join(map(str, waiting))}",
-            hint="`rentroll touch` or `stop` of any lease appends what is readable; if a file stays, give the box it "
-            "names back at fal, then remove it",
+            hint="`rentroll recover` appends what is readable; if a file stays, give the box it names back at fal, "
+            "then remove it",
         )
     return "no id waits to be appended"
 

@@ -9,7 +9,7 @@ import click
 from cli.app import App
 from cli.options import as_json
 from cli.render import emit, money, note, say, short_type, span, table, until
-from ledger.domain.claim import Claim, accrued, attention, lease_object, moment
+from ledger.domain.claim import Claim, accrued, attention, is_overdue, lease_object, moment
 
 if TYPE_CHECKING:
     from ledger.domain.rows import Head
@@ -48,6 +48,9 @@ def command(
         )
     else:
         show(claims, now, none="no leases" if include_released else "no open leases")
+    is_shown = not (quiet or as_json)
+    if as_of is None and (is_shown or not any(is_overdue(claim, now) for claim in claims)):
+        app.overdue_told = None  # the ledger is not read a second time where the notes say it, or nothing is overdue
 
 
 def _claims(app: App, include_released: bool, as_of: str | None) -> tuple[datetime, int, list[Claim]]:

@@ -94,7 +94,11 @@ def _target(app: App, *, against_emulator: bool) -> Target:
             hint="leave fal.api_url out; --against-emulator rehearses on this machine",
         )
     if against_emulator and not parse_endpoint(url.value).loopback:
-        raise NotFit("no-emulator", f"the API's URL is not this machine's (from {url.origin})", hint="see `emulator`")
+        raise NotFit(
+            "no-emulator",
+            f"the API's URL is not this machine's (from {url.origin})",
+            hint="`rentroll emulator serve` starts one",
+        )
     return Target(scope=scope, is_live=is_live)
 
 

@@ -148,7 +148,7 @@ class _Run:
         purpose = RUN if self._policy.may_release() else "warmup"
         self._leasing = Leasing(app, ask_of(flags), purpose=purpose)
         lease = self._leasing.acquire()
-        found = watched(app, app.now(), claim=app.book.claim(lease.lease_id))
+        found = watched(app, app.now(), claims=[app.book.claim(lease.lease_id)])
         if not found.is_so:
             note(f"{found.sentence}: should this run be killed, nobody will stop {lease.slug} by itself")
         return lease

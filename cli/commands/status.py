@@ -42,6 +42,7 @@ def command(app: App, lease: str, refresh: bool, wait: bool, timeout: str, api_u
         emit("status", lease_object(claim, app.now(), app.keys_root))
     elif not as_json:
         show(claim, app.now())
+        app.overdue_told = frozenset((claim.lease_id,))
     if failed:
         from ledger.domain.errors import ProviderFailure
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cli.app import App
 from cli.failures import error_object, without_keys
@@ -49,6 +50,8 @@ def command(app: App, interval: str, once: bool, api_url: str | None, jsonl: boo
     with WatchLock(app.ledger_path):
         clock = SystemClock(app.random_token())
         if once:
+            source = click.get_current_context().get_parameter_source("interval")
+            watcher.comes_again = source is not ParameterSource.DEFAULT
             with app.interrupts.shielded():
                 looked = look(watcher.one_pass, clock)
                 watcher.told(looked)
@@ -68,6 +71,8 @@ class _Watcher:
         self._app = app
         self._interval_s = interval_s
         self._once = once
+        self.comes_again = True
+        """False for a single pass that nobody has said will come again: it leaves no note, so none relies on it."""
         self._jsonl = jsonl
         self._troubles = Troubles()
         self._report: Report | None = None
@@ -102,7 +107,8 @@ class _Watcher:
             self._show(looked)
         except (OSError, ValueError):
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - nobody reads any more, and the work goes on
-        self._leave_note(looked)
+        if self.comes_again:
+            self._leave_note(looked)
 
     def exit_code(self, looked: "Looked") -> int:
         """Of a single pass: as of `cleanup`, or of what made it impossible. No ledger yet is nothing to do."""
@@ -142,7 +148,8 @@ class _Watcher:
             finished_at=looked.finished_at,
             interval_seconds=self._interval_s,
             once=self._once,
-            failure=_summary(looked),
+            failure=_failure(looked),
+            trouble=_trouble(looked),
             scope=self._side[0] if self._side else None,
             credential_binding=self._side[1] if self._side else None,
         )
@@ -166,12 +173,15 @@ def _time(moment: Any) -> str:
     return short_time(format_time(moment))
 
 
-def _summary(looked: "Looked") -> str | None:
-    """Why a pass did not do all of its work, for who reads the note; what only takes its time is no failure."""
-    if isinstance(looked.failure, NotFound):
+def _failure(looked: "Looked") -> str | None:
+    """Why a pass as a whole could not do its work, for who reads the note."""
+    if looked.failure is None or isinstance(looked.failure, NotFound):
         return None
-    if looked.failure is not None:
-        return without_keys(f"{looked.failure.code}: {looked.failure.message}")
+    return without_keys(f"{looked.failure.code}: {looked.failure.message}")
+
+
+def _trouble(looked: "Looked") -> str | None:
+    """What became of single leases; what only takes its time is no trouble."""
     failed = [done.error for done in looked.done if done.error is not None and done.error.code not in WAITING]
     if not failed:
         return None

@@ -119,7 +119,10 @@ def attention(claim: Claim, now: datetime) -> str | None:
         overdue = f"its time ended at {short_time(claim.expires_at)} and it still bills: {stop}"
         return overdue if is_overdue(claim, now) else None
     if claim.phase == "in-doubt" and claim.stop_reason is not None:
-        return "nobody wants it, but whether a box was made is unknown: look for one that is not listed here at fal"
+        settles = f"`rentroll watch` settles it, or `rentroll recover --only {claim.slug}`"
+        return (
+            f"nobody wants it, but whether a box was made is unknown: {settles}; what nothing settles, --write-off ends"
+        )
     if claim.phase in ("rolling-back", "deleting") and claim.instance_id:
         return f"its box is to be deleted and may still bill: {stop}"
     if moment(claim.acquire_deadline) < now:

@@ -96,7 +96,8 @@ def _changes(lease: Lease, fact: Recorded) -> dict[str, Any]:
         case e.ClaimMoved() as event:
             return {"repository": event.repository, "host": event.host, "purpose": HELD}
         case e.CredentialRebound() as event:
-            return {"credential_binding": event.credential_binding, "account_name": event.account_name}
+            name = event.account_name or lease.account_name
+            return {"credential_binding": event.credential_binding, "account_name": name}
         case e.AcquireFenced() as event:
             return {"acquirer": event.acquirer, "acquire_deadline": event.deadline, "host": event.host}
         case e.StopRequested() as event:

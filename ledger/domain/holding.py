@@ -6,7 +6,7 @@ Each judge says whether the wanted fact is new; it raises `Refused` where it may
 from datetime import datetime
 
 from ledger.domain import events as e
-from ledger.domain.acquiring import require_not_taken_over
+from ledger.domain.acquiring import require_acquirer, require_not_taken_over
 from ledger.domain.refusals import Refused, require_open, require_ready
 from ledger.domain.state import Lease, Phase
 from ledger.domain.units import DURATION_MAX_MS, milliseconds_between
@@ -38,8 +38,7 @@ def keep_granted(lease: Lease, fact: e.KeepGranted, now: datetime) -> bool:
     if fact.cause == "failed-acquire":
         if lease.phase is not Phase.PROVISIONING:
             raise Refused(lease, "not-acquiring", f"it is {lease.phase}, not being acquired")
-        if fact.acquirer != lease.acquirer:
-            raise Refused(lease, "fenced", "another process has taken it over")
+        require_acquirer(lease, fact.acquirer or "", now)
         require_not_taken_over(lease)
         if lease.stop_reason is not None:
             raise Refused(lease, "stop-requested", f"a stop was asked for: {lease.stop_reason}")

@@ -25,8 +25,18 @@ _NOUNS = (
 
 def lease_id(random_bytes: Callable[[int], bytes]) -> str:
     """A new lease id: `rl_` and 130 random bits (at least 80 are required: scenario LCK-14)."""
-    number = int.from_bytes(random_bytes(17), "big")
+    return _encoded(random_bytes(17))
+
+
+def _encoded(random_bytes: bytes) -> str:
+    number = int.from_bytes(random_bytes, "big")
     return "rl_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(0, 130, 5))
+
+
+def twin_id(lease_id: str, instance_id: str) -> str:
+    """The id of the lease that holds a second box of another: as random as the other's own id."""
+    digest = hashlib.sha256(f"{lease_id}/{instance_id}".encode()).digest()
+    return _encoded(digest)
 
 
 def is_lease_id(text: str) -> bool:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from ledger.domain.claim import Claim, is_overdue, moment, short_time
 from ledger.domain.units import after_ms, format_time
-from ledger.domain.windows import SUSPECT_MS
+from ledger.domain.windows import RETRY_MAX_MS, SUSPECT_MS
 
 
 class Action(Struct, frozen=True, kw_only=True):
@@ -50,9 +50,14 @@ def judge(claim: Claim, around: Around) -> Action:
 
 
 def is_suspect(claim: Claim, now: datetime) -> bool:
-    """Whether a box of it is still looked for: while it is open, and for seven days after."""
+    """Whether a box of it is still looked for: while it is open, and for seven days after.
+
+    A second box beside its own is looked for until none is unsettled.
+    """
     if not claim.suspect:
         return False
+    if claim.instance_id is not None and claim.outcome != "written-off":
+        return True
     return claim.released_at is None or claim.released_at > looked_for_since(now)
 
 
@@ -86,7 +91,7 @@ def _judge(claim: Claim, around: Around) -> tuple[str, str]:
         return "none", f"it is released ({claim.outcome})"
     if is_live(claim, around):
         return "none", "somebody is working on it"
-    if around.waits and claim.retry_at is not None and moment(claim.retry_at) > around.now:
+    if around.waits and claim.retry_at is not None and _is_to_wait(moment(claim.retry_at), around.now):
         return "none", f"it is tried again at {short_time(claim.retry_at)}"
     match claim.phase:
         case "requested":
@@ -102,13 +107,17 @@ def _judge(claim: Claim, around: Around) -> tuple[str, str]:
     return _judge_held(claim, around)
 
 
+def _is_to_wait(retry_at: datetime, now: datetime) -> bool:
+    return now < retry_at <= after_ms(now, RETRY_MAX_MS)
+
+
 def _judge_held(claim: Claim, around: Around) -> tuple[str, str]:
     """A box that somebody may use: ready, or kept after a failed acquire."""
     unwanted = _is_unwanted(claim, around)
     if unwanted is not None:
         return "delete", unwanted
     if is_overdue(claim, around.now):
-        expired = f"expired at {short_time(claim.expires_at)}"
+        expired = f"expired at {claim.expires_at[:19]}Z"
         return ("delete", expired) if around.expires else ("none", f"{expired}: `rentroll cleanup` deletes it")
     if claim.suspect:
         return "search", "its create was sent more than once: a second box may exist"

@@ -66,7 +66,10 @@ class Reader(Protocol):
         ...
 
     def suspects(self, since: str) -> list[Claim]:
-        """The claims of which a box may exist that no lease is bound to: open, or released after a stored time."""
+        """The claims of which a box may exist that no lease is bound to: open, or released after a stored time.
+
+        One that has a box of its own is among them until it is settled whether there is a second one.
+        """
         ...
 
     def rows(self, stream: str | None = None, *, after: int = 0, types: Iterable[str] = ()) -> Iterator[Row]:

@@ -33,6 +33,8 @@ TRY_SPACING_MAX_MS = 60 * 60_000
 """The longest wait between two tries."""
 READY_BEFORE_REFUSED_MS = 10 * 60_000
 """A box that has been ready for a shorter time may not have its key installed yet: its refusal counts for nothing."""
+RETRY_MAX_MS = 3_600_000
+"""A provider may ask to be left alone so long, not longer: a box bills meanwhile."""
 SUSPECT_MS = 7 * 86_400_000
 """So long after a release its box is still looked for: an id that shows up again, or a new box with its key."""
 

@@ -21,7 +21,7 @@ from ledger.domain.events import (
     Rollback,
 )
 from ledger.domain.lease import decide
-from ledger.domain.names import SLUG_MAX, suffixed_slug
+from ledger.domain.names import SLUG_MAX, suffixed_slug, twin_id
 from ledger.domain.ports import Clock
 from ledger.domain.refusals import Refused
 from ledger.domain.register import Head, Register, Transaction
@@ -156,27 +156,39 @@ class Book:
             )
             return self._record(transaction, lease_id, (replace(fact, slug=slug),))
 
-    def twin(
-        self,
-        first: Lease,
-        lease_id: str,
-        make: Callable[[str], CreateRequested],
-        fact: InstanceIdBound,
-        *,
-        because: CandidateTried,
-    ) -> Lease:
-        """Appends a lease that only holds a second box of `first`, that box's binding, and the proof, in one step.
+    def twin(self, lease_id: str, fact: InstanceIdBound, *, because: CandidateTried | None = None) -> Lease:
+        """Appends a lease that only holds a second box of `lease_id`, its binding and its proof, in one step.
 
-        Raises `HeldElsewhere` where a lease is bound to it already.
+        Nothing is ever sent for it. Its id follows from the first lease's and the box's, so that two processes that
+        learn of one box make one twin. Raises `HeldElsewhere` where a lease is bound to the box already.
         """
         with self.register.transaction() as transaction:
             holder = transaction.instance_holder(fact.instance_id)
             if holder is not None:
                 raise HeldElsewhere(f"instance {fact.instance_id}, which lease {holder} holds", lease_id=holder)
-            self._record(transaction, first.lease_id, (because,))
+            if because is not None:
+                self._record(transaction, lease_id, (because,))
+            first = transaction.load(lease_id)
+            if first.request is None:
+                raise Conflict(f"no lease {lease_id} was ever requested", lease_id=lease_id)
+            new_id = twin_id(lease_id, fact.instance_id)
             slug = f"{first.slug[: SLUG_MAX - len(TWIN)]}{TWIN}"
-            free = suffixed_slug(slug, lease_id, lambda name: transaction.slug_holder(name) is not None)
-            return self._record(transaction, lease_id, (make(free), fact)).lease
+            free = suffixed_slug(slug, new_id, lambda name: transaction.slug_holder(name) is not None)
+            of_first = first.request.twin_of or lease_id
+            request = replace(first.request, slug=free, twin_of=of_first, keep=None)
+            return self._record(transaction, new_id, (request, fact)).lease
+
+    def bind_answer(self, lease_id: str, fact: InstanceIdBound) -> Lease:
+        """Appends an id that a create of the lease was answered: as its box, or as a second one's twin.
+
+        Gives the lease that holds it. Raises `HeldElsewhere`.
+        """
+        try:
+            return self.bind(lease_id, fact).lease
+        except Refused as refusal:
+            if refusal.name != "bound-to-another":
+                raise
+            return self.twin(lease_id, fact)
 
     def is_bound(self, instance_id: str) -> bool:
         """Whether any lease, open or released, is bound to this instance."""

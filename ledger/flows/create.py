@@ -4,13 +4,13 @@ from typing import NoReturn
 
 from ledger.domain import events as e
 from ledger.domain.credentials import request_digest
-from ledger.domain.errors import Conflict, InDoubt, ProviderFailure
+from ledger.domain.errors import Conflict, InDoubt, ProviderFailure, RentrollError
 from ledger.domain.ports import CallFailed, CreateRequest, Instance, KeyRejected, LeaseLock
 from ledger.domain.state import Lease, Phase
 from ledger.domain.units import milliseconds_between
 from ledger.domain.windows import WINDOW_MS, in_flight_left_ms, is_held_up, window_open
 from ledger.flows.book import HeldElsewhere
-from ledger.flows.release import delete_unrecorded
+from ledger.flows.release import delete_box, delete_unrecorded
 from ledger.flows.services import Services, Stage
 from ledger.flows.spool import SpooledId
 from ledger.flows.waiting import CALL_TIMEOUT_S, pause, require_wanted, time_left_s
@@ -183,7 +183,7 @@ def _bind(services: Services, lease: Lease, number: int, instance: Instance) -> 
     )
     for tries_left in reversed(range(BIND_TRIES)):
         try:
-            bound = services.book.bind(lease.lease_id, fact).lease
+            bound = services.book.bind_answer(lease.lease_id, fact)
         except HeldElsewhere as held:
             return f"fal answered with {held.message}"
         except Exception as failure:  # noqa: BLE001 - not even a bug of ours may lose the id of a box that bills
@@ -192,8 +192,17 @@ def _bind(services: Services, lease: Lease, number: int, instance: Instance) -> 
             services.clock.sleep(BIND_PAUSE_S)
         else:
             services.tell(Stage(lease_id=bound.lease_id, slug=bound.slug, name="bound", detail=instance.id))
-            return None
+            return None if bound.lease_id == lease.lease_id else _give_second_back(services, bound)
     raise AssertionError("the last try binds the id or raises")
+
+
+def _give_second_back(services: Services, twin: Lease) -> str:
+    """A box that came when the lease had one already is deleted at once; what fails is left to `recover`."""
+    try:
+        delete_box(services, twin.lease_id, reason="rollback")
+    except RentrollError as failure:
+        services.tell(Stage(lease_id=twin.lease_id, slug=twin.slug, name="not deleted", detail=failure.message))
+    return f"fal answered with a second box, {twin.instance_id}, which lease {twin.slug} holds"
 
 
 def _lose_no_id(services: Services, lease: Lease, number: int, instance_id: str, failure: Exception) -> NoReturn:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from ledger.domain import events as e
 from ledger.domain.ports import Endpoint, Instance, Inventory, Probe
 from ledger.domain.state import Lease
@@ -15,9 +13,11 @@ COMMON_LOGIN = ("ubuntu", 22)
 """fal's documented login (its Compute documentation, 2026-08-21), tried beside the one that was recorded."""
 
 
-def prove(services: Services, lease_id: str, boxes: Sequence[Instance]) -> list[Lease]:
+def prove(services: Services, lease_id: str, boxes: Sequence[Instance], seen: Inventory) -> list[Lease]:
     """Offers the lease's key to each box that may be tried now, and binds those that accept it, to be deleted.
 
+    `seen` is the inventory that the boxes are from: it and one read after an acceptance must give the box, and no other
+    one, its address.
     Every try is appended as `candidate-tried`, an acceptance together with its binding: to the lease itself while it
     has no box, else to a twin, a lease of its own that only holds a second box. Gives the leases that were bound.
     Raises `CallFailed` where the inventory after an acceptance cannot be read: without it nothing is proven.
@@ -25,7 +25,7 @@ def prove(services: Services, lease_id: str, boxes: Sequence[Instance]) -> list[
     bound = []
     for box in boxes:
         lease = services.book.load(lease_id)
-        if not may_be_tried(lease, box, services.clock.now()):
+        if not may_be_tried(lease, box, services.clock.now()) or not _is_alone_at(seen, box):
             continue
         tried = _try(services, lease, box)
         detail = f"{box.id}: {tried.verdict}"
@@ -91,9 +91,4 @@ def _bind(services: Services, lease: Lease, box: Instance, tried: e.CandidateTri
     request = lease.request
     if lease.instance_id is None or request is None:
         return services.book.bind(lease.lease_id, fact, because=tried).lease
-    twin_of = request.twin_of or lease.lease_id
-
-    def twin(slug: str) -> e.CreateRequested:
-        return replace(request, slug=slug, twin_of=twin_of, keep=None)
-
-    return services.book.twin(lease, services.new_lease_id(), twin, fact, because=tried)
+    return services.book.twin(lease.lease_id, fact, because=tried)

@@ -1,11 +1,10 @@
 """From a bound box to a ready one: the provider's status, then SSH stage by stage, inside the lease's own time."""
 
 from ledger.domain import events as e
-from ledger.domain.errors import ProviderFailure, RentrollError, SshFailure
+from ledger.domain.errors import ProviderFailure, SshFailure
 from ledger.domain.ports import CallFailed, Endpoint, Instance, KeyRejected
 from ledger.domain.state import Lease
 from ledger.domain.units import milliseconds_between
-from ledger.flows.observe import observe
 from ledger.flows.services import Services, Stage
 from ledger.flows.waiting import CALL_TIMEOUT_S, pause, time_left_s
 
@@ -88,21 +87,9 @@ def _wait_for_ssh(services: Services, lease: Lease, instance: Instance, limit_s:
         host_key_fingerprint=facts.host_key_fingerprint,
         tools=facts.tools,
     )
-    _note_what_is_there(services, lease)
     ready = services.book.insist(lease.lease_id, fact).lease  # RDY-11
     services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="ready", detail=instance.id))
     return ready
-
-
-def _note_what_is_there(services: Services, lease: Lease) -> None:
-    """After several attempts, the inventory before `ready`: a second box of ours was made by then (W-14)."""
-    if not lease.is_suspect:
-        return
-    try:
-        observe(services)
-    except RentrollError as failure:
-        # Without it every later box counts as new: the search takes longer, and misses none.
-        services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="not seen", detail=str(failure)))
 
 
 def _wait_for_next_try(services: Services, lease: Lease, failure: SshFailure, limit_s: float) -> None:

@@ -31,7 +31,7 @@ def own_account(services: Services, lease: Lease, *, confirmed: bool = False) ->
         raise CredentialsFailure(
             f"lease {lease.slug} was made with another API key, and this one is not proven to be of its account",
             hint="set the key that made it, or both keys and `rentroll rotate`; nothing was sent",
-            next_step="rentroll rotate",
+            next_step="rentroll rotate" if not confirmed else f"rentroll recover --only {lease.slug} --write-off",
             lease_id=lease.lease_id,
         )
     fact = e.CredentialRebound(
@@ -49,7 +49,9 @@ def _same_account(services: Services, lease: Lease, *, confirmed: bool) -> tuple
     if lease.instance_id is not None and lease.confirmed_at is None and _sees(services, lease.instance_id):
         return "instance-seen", None
     name = _account_name(services)
-    if name is not None and name == lease.account_name:
+    # A box that the old key was never told to delete, and this key does not see, may be another workspace's (CRD-03).
+    is_gone = lease.instance_id is None or lease.confirmed_at is not None or lease.delete_accepted_at is not None
+    if is_gone and name is not None and name == lease.account_name:
         return "account-name", name
     if confirmed and any(_sees(services, box) for box in _siblings(services, lease)):
         return "sibling-seen", name

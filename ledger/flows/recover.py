@@ -20,8 +20,8 @@ from ledger.domain.ports import Inventory, LeaseLock
 from ledger.domain.redact import redact
 from ledger.domain.state import Lease, Outcome, Phase
 from ledger.domain.suspects import new_boxes, of_owner
-from ledger.domain.units import milliseconds_between
-from ledger.domain.windows import INVENTORY_SPACING_MS
+from ledger.domain.units import after_ms, milliseconds_between
+from ledger.domain.windows import INVENTORY_SPACING_MS, WINDOW_MS
 from ledger.flows.observe import record
 from ledger.flows.release import delete_box, finish
 from ledger.flows.reopen import released_lately, reopen_returned
@@ -136,6 +136,10 @@ def _is_evidence(services: Services, claim: Claim, inventory: Inventory) -> bool
     if not claim.is_open and claim.instance_id is None and not new:
         return False
     looks = of_owner(lease, services.book.inventories_since_create(claim.lease_id))
+    if lease.phase is Phase.IN_DOUBT and lease.first_sent_at is not None:
+        closed_at = after_ms(lease.first_sent_at, WINDOW_MS)
+        if inventory.begun_at >= closed_at:  # what was seen before cannot stand for what is seen after
+            looks = [look for look in looks if look.fact.begun_at >= closed_at]
     if not looks or milliseconds_between(looks[-1].recorded_at, inventory.begun_at) >= INVENTORY_SPACING_MS:
         return True
     return new != new_boxes(lease, looks[-1].fact.instances, services.book.is_bound)
@@ -199,6 +203,8 @@ def _act(services: Services, wish: Pass, action: Action, inventory: Inventory | 
             return str(finish(services, lease.lease_id).outcome)
         case "settle":
             return str(settle(services, lease.lease_id, lock=lock, token=wish.token, inventory=inventory).outcome)
+        case "roll-back" if lease.failure is not None and lease.keep is not None:
+            return "kept meanwhile"
         case "roll-back":
             fact = e.Rollback(stage="recovery", cause="its acquirer is gone", shown=lease.shown)
             services.book.record(lease.lease_id, fact)

@@ -10,7 +10,7 @@ from ledger.domain.ports import CallFailed, Instance, InstanceAbsent, KeyRejecte
 from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease, Phase
 from ledger.domain.units import after_ms, milliseconds_between
-from ledger.domain.windows import DELETE_SETTLE_MS
+from ledger.domain.windows import DELETE_SETTLE_MS, RETRY_MAX_MS
 from ledger.flows.hurry import Hurry
 from ledger.flows.rebind import own_account
 from ledger.flows.services import Services, Stage
@@ -97,8 +97,8 @@ def _look_until_readable(services: Services, lease: Lease, wish: _Wish) -> _Seen
 
 
 def _remember_the_aim(services: Services, lease: Lease, reason: str) -> None:
-    """That nobody wants the box is kept even if this process gets no further."""
-    if lease.phase is Phase.READY:
+    """That nobody wants the box is kept even if this process gets no further. An expiry is judged anew each time."""
+    if lease.phase is Phase.READY and reason != "expired":
         services.book.record(lease.lease_id, e.StopRequested(reason=reason))
 
 
@@ -167,7 +167,7 @@ def _send(services: Services, lease: Lease) -> Lease:
     try:
         services.provider.delete(instance_id)
     except CallFailed as failure:
-        wait_ms = (failure.retry_after_s or 0) * 1000
+        wait_ms = min((failure.retry_after_s or 0) * 1000, RETRY_MAX_MS)
         deferred = e.DeleteDeferred(
             instance_id=instance_id,
             attempt=lease.deletes,

@@ -2,7 +2,7 @@
 
 from ledger.domain import events as e
 from ledger.domain.claim import Claim, moment
-from ledger.domain.errors import Conflict
+from ledger.domain.errors import Conflict, RentrollError
 from ledger.domain.plan import looked_for_since
 from ledger.domain.ports import CallFailed, Inventory
 from ledger.domain.refusals import Refused
@@ -31,6 +31,9 @@ def reopen_returned(services: Services, claims: list[Claim], inventory: Inventor
             _reopen(services, claim, claim.instance_id, inventory)
         except (CallFailed, Refused, Conflict):
             continue  # not there after all, or somebody else has just opened it
+        except RentrollError as failure:  # a damaged lease hides no other one's box
+            services.tell(Stage(lease_id=claim.lease_id, slug=claim.slug, name="not reopened", detail=failure.message))
+            continue
         services.tell(Stage(lease_id=claim.lease_id, slug=claim.slug, name="reopened", detail=claim.instance_id))
         found.append(claim.lease_id)
     return found

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from ledger.domain import events as e
 from ledger.domain.claim import Claim
-from ledger.domain.errors import CredentialsFailure, UsageFailure
+from ledger.domain.errors import CredentialsFailure, IntegrityFailure, UsageFailure
 from ledger.domain.plan import looked_for_since
 from ledger.domain.ports import CallFailed, KeyRejected, Provider
 from ledger.domain.state import Lease
@@ -23,13 +23,25 @@ def rotate(services: Services, old: OldKey) -> tuple[e.CredentialRebound, list[L
     """Binds every lease of the old key that is open, or whose box is still looked for, to the services' own key.
 
     Gives the fact and the leases it was appended to. Raises what `prove_one_account` raises; nothing is appended then.
+    Raises `IntegrityFailure` where a lease cannot be read, after all others have followed.
     """
     fact = prove_one_account(services, old)
-    rebound = []
+    rebound, damaged = [], []
     for claim in leases_of(services, old):
-        lease = services.book.record(claim.lease_id, fact).lease
+        try:
+            lease = services.book.record(claim.lease_id, fact).lease
+        except IntegrityFailure as failure:  # it is told at the end, and keeps no other one with the old key
+            damaged.append((claim, failure))
+            continue
         services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="rebound", detail=fact.evidence))
         rebound.append(lease)
+    if damaged:
+        named = "; ".join(f"{claim.slug}: {failure.message}" for claim, failure in damaged)
+        raise IntegrityFailure(
+            f"{len(rebound)} leases follow the new key, {len(damaged)} could not be read: {named}",
+            hint="keep the old key until a person has settled these",
+            next_step="rentroll verify",
+        )
     return fact, rebound
 
 

@@ -19,10 +19,7 @@ class Stage(Struct, frozen=True, kw_only=True):
 
 
 class Services(Struct, frozen=True, kw_only=True):
-    """The outside world of a flow. `credential_binding` stands for the API key, which the flows never see.
-
-    `new_lease_id` gives a random id, for a lease that holds a second box.
-    """
+    """The outside world of a flow. `credential_binding` stands for the API key, which the flows never see."""
 
     book: Book
     provider: Provider
@@ -33,7 +30,6 @@ class Services(Struct, frozen=True, kw_only=True):
     clock: Clock
     interrupts: Interrupts
     spool: Spool
-    new_lease_id: Callable[[], str]
     tell: Callable[[Stage], None]
     host: str
     pid: int

@@ -31,7 +31,7 @@ def settle(
     """
     lease = own_account(services, services.book.load(lease_id))
     seen = inventory or observe(services)
-    holders = prove(services, lease_id, _candidates(services, lease, seen))
+    holders = prove(services, lease_id, _candidates(services, lease, seen), seen)
     lease = services.book.load(lease_id)
     if lease.phase is Phase.IN_DOUBT and _may_be_there(services, lease, seen):
         lease = _ask_again(services, lease, lock, token)
@@ -97,16 +97,21 @@ def _still_in_doubt(services: Services, lease: Lease, observed: list[Seen]) -> I
     newest = own[-1].fact.instances if own else ()
     suspects = unsettled(lease, newest, own, services.book.is_bound)
     look_at = next_look_at(lease, observed, services.book.is_bound)
+    next_step = f"rentroll recover --only {lease.slug}"
+    if any(_last_verdict(lease, box.id) == "unproven" for box in suspects):
+        next_step += " --write-off --reason TEXT"
     if suspects:
         named = ", ".join(f"{box.id} ({_last_verdict(lease, box.id)})" for box in suspects)
         hint = f"could be its box: {named}; each is offered the lease's key again, five minutes apart and more"
+        if "--write-off" in next_step:
+            hint = f"could be its box: {named}; one that lets every key in proves nothing, ever: a person has to end it"
     else:
         hint = "fal shows no instance that could be its box; five looks five minutes apart settle it"
     when = f", next at {look_at:%H:%M:%SZ}" if look_at is not None else ""
     return InDoubt(
         f"whether a box was made for lease {lease.slug} is not known yet, and the lease stays open",
         hint=f"{hint}{when}; `rentroll watch` goes on by itself",
-        next_step=f"rentroll recover --only {lease.slug}",
+        next_step=next_step,
         lease_id=lease.lease_id,
     )
 

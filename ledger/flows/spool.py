@@ -74,7 +74,7 @@ def merge(folder: str, book: Book) -> list[Path]:
         return []
     for path, spooled in waiting(Path(folder)):
         try:
-            book.record(spooled.lease_id, fact_of(spooled))
+            book.bind_answer(spooled.lease_id, fact_of(spooled))
             path.unlink()
         except (RentrollError, OSError):
             continue

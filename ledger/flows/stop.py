@@ -55,7 +55,7 @@ def stop(services: Services, wish: Stop) -> Lease:
         lock.release()
 
 
-def _stop_locked(services: Services, wish: Stop, lock: LeaseLock) -> Lease:
+def _stop_locked(services: Services, wish: Stop, lock: LeaseLock | None) -> Lease:
     lease = services.book.load(wish.lease_id)
     if lease.is_open and lease.confirmed_at is None and not (lease.nothing_sent or lease.rejected):
         lease = own_account(services, lease)
@@ -76,7 +76,7 @@ def _stop_locked(services: Services, wish: Stop, lock: LeaseLock) -> Lease:
     return delete_box(services, lease.lease_id, reason=wish.cause, timeout_s=wish.timeout_s, may_hurry=wish.may_hurry)
 
 
-def _settle(services: Services, wish: Stop, lease: Lease, lock: LeaseLock) -> Lease:
+def _settle(services: Services, wish: Stop, lease: Lease, lock: LeaseLock | None) -> Lease:
     """One recovery pass. Where the provider cannot be asked the lease is as much in doubt as before."""
     try:
         return settle(services, lease.lease_id, lock=lock, token=wish.token)
@@ -122,6 +122,10 @@ def _ask_the_acquirer(services: Services, wish: Stop, lock: LeaseLock) -> Lease:
                     return _stop_locked(services, wish, lock)
             finally:
                 lock.release()
+        if lease.is_acquiring and lease.acquire_deadline is not None and lease.acquire_deadline < services.clock.now():
+            with services.interrupts.shielded():  # it hangs: our own append takes it over
+                take_over(services, lease, token=wish.token, holds_lock=False)
+                return _stop_locked(services, wish, None)
         services.clock.sleep(LOOK_EVERY_S)
     raise Conflict(
         f"lease {lease.slug} is still being acquired by another process; the stop is recorded and met at its next step",

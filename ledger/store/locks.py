@@ -26,10 +26,12 @@ def is_worked_on(folder: Path, lease_id: str, *, by_client: bool = False) -> boo
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
+    except OSError:
+        return True  # whose it is cannot be told: this lease is left alone, and its own turn says why
     try:
         if os.pread(descriptor, 1, 0):
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:  # held, or no lock can be had here
         return True
     finally:
         os.close(descriptor)

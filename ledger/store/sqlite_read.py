@@ -88,7 +88,7 @@ class SqliteReader:
         return [Claim(*row) for row in self._query(sql.RELEASED_SINCE, (moment,))]
 
     def suspects(self, since: str) -> list[Claim]:
-        return newest_first([Claim(*row) for row in self._query(sql.SUSPECTS, (since,))])
+        return newest_first([Claim(*row) for row in self._query(sql.SUSPECTS, (since, since))])
 
     def rows(self, stream: str | None = None, *, after: int = 0, types: Iterable[str] = ()) -> Iterator[Row]:
         """Events in order of position, a page at a time: no snapshot is held between two pages."""

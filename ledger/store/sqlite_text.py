@@ -171,7 +171,7 @@ claims.contradiction FROM claims WHERE claims.is_open = 0 AND claims.released_at
 DESC
 """
 
-# Binds released_at
+# Binds released_at, released_at_again
 SUSPECTS = """
 SELECT claims.lease_id, claims.sequence, claims.position, claims.is_open, claims.phase, claims.outcome, claims.slug,
 claims.provider, claims.scope, claims.purpose, claims.actor, claims.host, claims.repository, claims.instance_id,
@@ -190,7 +190,17 @@ claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims
 claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
 claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
 claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
-claims.contradiction FROM claims WHERE claims.suspect = 1 AND claims.released_at > ?
+claims.contradiction FROM claims WHERE claims.suspect = 1 AND claims.released_at > ? UNION ALL SELECT
+claims.lease_id, claims.sequence, claims.position, claims.is_open, claims.phase, claims.outcome, claims.slug,
+claims.provider, claims.scope, claims.purpose, claims.actor, claims.host, claims.repository, claims.instance_id,
+claims.instance_type, claims.sector, claims.region, claims.provider_status, claims.ssh_host, claims.ssh_port,
+claims.ssh_user, claims.host_key_fingerprint, claims.work_root, claims.keep_until, claims.keep_reason,
+claims.created_at, claims.ready_at, claims.touched_at, claims.expires_at, claims.released_at,
+claims.acquire_deadline, claims.ttl_ms, claims.idle_timeout_ms, claims.rate_per_hour, claims.currency,
+claims.rate_source, claims.billed_from, claims.billed_until, claims.sent, claims.suspect, claims.failure_stage,
+claims.failure_cause, claims.stop_reason, claims.delete_cause, claims.retry_at, claims.credential_binding,
+claims.contradiction FROM claims WHERE claims.suspect = 1 AND claims.released_at <= ? AND claims.instance_id IS NOT
+NULL
 """
 
 # Binds slug

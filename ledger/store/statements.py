@@ -129,6 +129,11 @@ STATEMENTS: dict[str, ClauseElement] = {
     "SUSPECTS": sa.union_all(
         sa.select(claims).where(claims.c.suspect == _one, claims.c.released_at.is_(None)),
         sa.select(claims).where(claims.c.suspect == _one, claims.c.released_at > sa.bindparam("released_at")),
+        sa.select(claims).where(
+            claims.c.suspect == _one,
+            claims.c.released_at <= sa.bindparam("released_at_again"),
+            claims.c.instance_id.is_not(None),
+        ),
     ),
     "CLAIM_BY_SLUG": sa.select(claims).where(_open_claim),
     "CLAIMS_BY_INSTANCE": sa.union_all(

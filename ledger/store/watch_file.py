@@ -20,7 +20,8 @@ class LastPass(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The newest pass of a watch, as its note beside the ledger says.
 
     `once` says that no process stayed: whoever called it comes again every `interval_seconds`. `failure` is why the
-    pass did not do all of its work. `scope` and `credential_binding` say whose leases it could act on.
+    pass as a whole could not do its work, `trouble` what became of single leases. `scope` and `credential_binding` say
+    whose leases it could act on.
     """
 
     pid: int
@@ -30,6 +31,7 @@ class LastPass(Struct, frozen=True, kw_only=True, omit_defaults=True):
     interval_seconds: float
     once: bool = False
     failure: str | None = None
+    trouble: str | None = None
     scope: str | None = None
     credential_binding: str | None = None
 

@@ -77,7 +77,6 @@ def planner(path: Path) -> Callable[[], None]:
         clock=clock,
         interrupts=Unstopped(),  # type: ignore[arg-type]
         spool=unused,
-        new_lease_id=unused,
         tell=unused,
         host="workshop",
         pid=1,

@@ -33,6 +33,12 @@ def late(rentroll: Rentroll, emulator: Emulator) -> Any:
         (("touch", "nobody"), 4),
         (("recover",), 10),
         (("warmup", "--slug", "other"), 0),
+        (("list", "-q"), 0),
+        (("list", "--json"), 0),
+        (("list", "--as-of", "0"), 0),
+        (("list", "--refresh", "--as-of", "1"), 2),
+        (("status", "late", "--json"), 0),
+        (("status", "nobody"), 4),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -56,6 +62,11 @@ def test_the_class_of_a_failed_run_stays_the_last_line(rentroll: Rentroll, late:
 def test_list_and_status_say_it_in_their_own_notes(rentroll: Rentroll, late: Any, words: tuple[str, ...]) -> None:
     (line,) = rentroll(*words).err.splitlines()
     assert line.endswith("and it still bills: run `rentroll stop late`")
+
+
+def test_status_leaves_out_only_its_own_lease(rentroll: Rentroll, late: Any, box: Any) -> None:
+    (line,) = rentroll("status", "box").err.splitlines()
+    assert line == LINE
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",), ("events", "--help"), ("completion", "bash")])

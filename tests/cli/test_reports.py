@@ -131,6 +131,7 @@ def test_an_id_that_the_ledger_does_not_take_is_told_by_every_command_that_write
     ran = rentroll("doctor", "--json")
     (failed,) = [check for check in ran.json["checks"] if not check["ok"]]
     assert (ran.code, failed["name"], failed["exit_code"]) == (9, "spool", 9)
+    assert failed["hint"].startswith("`rentroll recover` appends what is readable; ")
     assert all(str(file) in failed["detail"] for file in files)
 
 

@@ -7,7 +7,7 @@ import pytest
 from providers.emulator.faults import DropAfter, Fault, Status
 from providers.emulator.serve import Emulator
 from tests.cli.leftovers import add_key, alive, booted, in_doubt, killed_before
-from tests.cli.running import LEASE_ID, Like, Rentroll
+from tests.cli.running import LEASE_ID, Like, Ran, Rentroll
 
 NEW = "new:key"
 
@@ -174,4 +174,64 @@ def test_where_the_old_key_is_lost_a_person_may_confirm_a_lease_by_another_box_o
     ran = rentroll("rotate", "--confirm", "job", "--json", env={"RENTROLL_FAL_KEY": NEW})
 
     assert refused.json["actions"][0]["error"]["code"] == "credentials"
-    assert (ran.code, ran.json["evidence"], ran.json["leases"]) == (0, "confirmed", [shown(claim, "rebound")])
+    rebound = shown(claim, "rebound") | {"evidence": "sibling-seen"}
+    assert (ran.code, ran.json["evidence"], ran.json["leases"]) == (0, "sibling-seen", [rebound])
+
+
+def confirm(rentroll: Rentroll, *names: str, key: str | None = NEW) -> Ran:
+    named = [word for name in names for word in ("--confirm", name)]
+    env = {"RENTROLL_FAL_KEY": key} if key else None
+    return rentroll("rotate", *named, "--json", env=env)
+
+
+def test_what_is_confirmed_is_shown_with_the_evidence_that_the_ledger_keeps_and_once(
+    rentroll: Rentroll, box: Any, emulator: Emulator
+) -> None:
+    in_doubt(rentroll, emulator, DropAfter())
+    claim = rentroll("status", "job", "--json").json
+    add_key(emulator, NEW)
+
+    first = confirm(rentroll, "job")
+    before = rentroll("events", "--jsonl").out
+    again = confirm(rentroll, "job")
+
+    kept = {"evidence": "account-name"}
+    assert (first.code, first.json["evidence"]) == (0, "account-name")
+    assert first.json["leases"] == [shown(claim, "rebound") | kept]
+    assert (again.code, again.json["leases"]) == (0, [shown(claim, "nothing to do") | kept])
+    assert rentroll("events", "--jsonl").out == before
+
+
+def test_a_lease_of_this_key_needs_no_confirmation(rentroll: Rentroll, box: Any) -> None:
+    before = rentroll("events", "--jsonl").out
+    ran = confirm(rentroll, "box", key=None)
+    assert (ran.code, ran.json["evidence"]) == (0, None)
+    assert ran.json["leases"] == [shown(box, "nothing to do") | {"evidence": None}]
+    assert rentroll("events", "--jsonl").out == before
+
+
+def test_a_confirmation_that_fails_is_told_and_keeps_no_other_lease_from_its_turn(
+    rentroll: Rentroll, box: Any, emulator: Emulator
+) -> None:
+    add_key(emulator, NEW)
+    ran = confirm(rentroll, "nobody", "box")
+    missing, rebound = ran.json["leases"]
+    error = missing.pop("error")
+    assert (ran.code, error["code"], ran.json["evidence"]) == (4, "not-found", None)
+    assert missing == dict.fromkeys(("lease_id", "instance_id", "phase", "evidence")) | {
+        "slug": "nobody",
+        "result": "failed",
+    }
+    assert rebound == shown(box, "rebound") | {"evidence": "instance-seen"}
+    assert "rentroll: nobody: not-found: no lease 'nobody' in this ledger" in ran.err.splitlines()
+
+
+def test_a_lease_that_is_not_proven_to_be_of_the_new_keys_account_fails_alone(
+    rentroll: Rentroll, box: Any, emulator: Emulator
+) -> None:
+    emulator.change(lambda state, _now: state.add_account("stranger", "stranger:key"))
+    ran = confirm(rentroll, "box", key="stranger:key")
+    (lease,) = ran.json["leases"]
+    assert (ran.code, lease["result"], lease["error"]["code"]) == (3, "failed", "credentials")
+    people = rentroll("rotate", "--confirm", "box", env={"RENTROLL_FAL_KEY": "stranger:key"})
+    assert (people.code, people.out.splitlines()[-1].split()) == (3, ["box", "ready", "failed"])

@@ -61,6 +61,11 @@ OTHER_PLACE = CLAIM._replace(scope="there")
             id="fails",
         ),
         pytest.param(
+            HOLDER, replace(LAST, trouble="1 of its leases failed, the first with provider: no"), CLAIM, True,
+            "watched: last pass 12s ago, by pid 7 on desk; 1 of its leases failed, the first with provider: no",
+            id="one lease fails",
+        ),
+        pytest.param(
             HOLDER, LAST, OTHER_KEY, False, "the watch of this ledger uses another endpoint or key (last pass 12s ago)",
             id="another key",
         ),
@@ -80,7 +85,34 @@ OTHER_PLACE = CLAIM._replace(scope="there")
     ],
 )  # fmt: skip
 def test_what_the_files_say(who: str | None, last: LastPass, claim: Claim | None, is_so: bool, sentence: str) -> None:
-    assert judged(who, last, NOW, claim=claim) == (is_so, sentence)
+    found = judged(who, last, NOW, claims=[claim] if claim else [])
+    assert (found.is_so, found.sentence, found.hint is None) == (is_so, sentence, is_so)
+
+
+@pytest.mark.parametrize(
+    ("who", "last", "claims", "hint"),
+    [
+        (None, None, [], "no lease ends by itself: put `rentroll watch` under systemd or cron"),
+        (None, LAST, [], "no lease ends by itself: put `rentroll watch` under systemd or cron"),
+        (HOLDER, LATE, [], "end that process and start the watch anew"),
+        (HOLDER, FAILED, [], "its next pass tries again; what it writes to stderr says more"),
+        (
+            HOLDER, LAST, [OTHER_KEY],
+            "start the watch with their endpoint and key; `rentroll rotate` takes leases of another key over",
+        ),
+    ],
+    ids=["never", "dead", "hangs", "fails", "another key"],
+)  # fmt: skip
+def test_only_where_nobody_watches_a_watch_is_to_be_put_up(
+    who: str | None, last: LastPass | None, claims: list[Claim], hint: str
+) -> None:
+    assert judged(who, last, NOW, claims=claims).hint == hint
+
+
+def test_of_several_leases_it_is_counted_how_many_the_watch_does_not_reach() -> None:
+    assert judged(HOLDER, LAST, NOW, claims=[CLAIM, OTHER_KEY, OTHER_PLACE]).sentence == (
+        "the watch of this ledger uses another endpoint or key than 2 of 3 open leases (last pass 12s ago)"
+    )
 
 
 def test_a_note_is_read_as_it_was_written_and_only_by_its_owner(tmp_path: Path) -> None:
@@ -165,6 +197,21 @@ def test_doctor_warns_where_nobody_watches_and_is_content_where_somebody_does(re
             f"watched by {me}, which has not finished a pass yet",
             None,
         )
+
+
+@pytest.mark.holds("PEER-25")
+def test_doctor_is_not_content_with_a_watch_that_does_not_reach_the_open_leases(rentroll: Rentroll, box: Any) -> None:
+    rentroll("watch", "--once", "--interval", "5m")
+    assert checks(rentroll)["watch"]["detail"] == Like(r"watched: last pass \d+s ago, by a timer every 5m")
+    rentroll("watch", "--once", "--interval", "5m", env={"RENTROLL_FAL_KEY": "another:key"})
+    assert checks(rentroll)["watch"]["detail"] == Like(
+        r"the watch of this ledger uses another endpoint or key \(last pass \d+s ago\)"
+    )
+
+
+def test_a_single_pass_that_was_typed_by_hand_is_no_watch(rentroll: Rentroll, box: Any) -> None:
+    assert rentroll("watch", "--once").code == 0
+    assert checks(rentroll)["watch"]["detail"] == "nobody watches this ledger"
 
 
 @pytest.mark.holds("W-38")

@@ -21,7 +21,7 @@ LIMIT_S = 30
 
 def report(**fields: Any) -> dict[str, Any]:
     done = {"lease_id": LEASE_ID, "slug": "job", "instance_id": None, "action": "write-off", "reason": "nothing at fal"}
-    return {"schema": "rentroll.recover/1", "dry_run": False, "actions": [done | fields]}
+    return {"schema": "rentroll.recover/1", "dry_run": False, "actions": [done | fields], "tally": None}
 
 
 @pytest.mark.holds("W-01")
@@ -116,13 +116,13 @@ def test_where_fal_cannot_be_asked_it_says_so_and_goes_on_only_with_yes(rentroll
 
 
 def test_a_box_that_is_bound_may_be_written_off_too(rentroll: Rentroll, emulator: Emulator) -> None:
-    """Say that its account is gone: who says so sees first that the box is still there."""
+    """Say that its account is gone, and its time is over: who says so sees first that the box is still there."""
     with ago(emulator, minutes=10):
-        box = rentroll("warmup", "--slug", "box", "--json").json
+        box = rentroll("warmup", "--slug", "box", "--ttl", "5m", "--json").json
     ran = rentroll("recover", "--only", "box", "--write-off", "--reason", "the account is closed", "--yes")
     assert (ran.code, ran.err.splitlines()[0].split(": ")[1:3]) == (
         0,
-        ["box", f"{box['instance_id']} could be its box"],
+        ["box", f"{box['instance_id']} is its box"],
     )
     assert rentroll("status", box["lease_id"], "--json").json["outcome"] == "written-off"
 
@@ -179,3 +179,11 @@ def test_a_lease_that_somebody_works_on_is_a_conflict(rentroll: Rentroll, emulat
     with LeaseLock(folder, lease_id, purpose="a test"):
         ran = rentroll(*WRITE_OFF, "--yes", "--json")
     assert (ran.code, ran.json["actions"][0]["error"]["code"]) == (11, "conflict")
+
+
+def test_a_ready_lease_inside_its_time_is_given_back_and_not_written_off(rentroll: Rentroll, box: Any) -> None:
+    ran = rentroll("recover", "--only", "box", "--write-off", "--reason", "try", "--yes", "--json")
+
+    error = ran.json["actions"][0]["error"]
+    assert (ran.code, error["code"], error["next"]) == (2, "usage", "rentroll stop box")
+    assert rentroll("status", "box", "--json").json["phase"] == "ready"

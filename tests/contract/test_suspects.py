@@ -172,13 +172,15 @@ def test_a_damaged_inventory_takes_away_those_before_it_and_is_named_by_verify(l
         (sql.RELEASED_SINCE, ("t",), ["SEARCH claims USING INDEX claims_released (released_at>?)"]),
         (
             sql.SUSPECTS,
-            ("t",),
+            ("t", "t"),
             [
                 "COMPOUND QUERY",
                 "LEFT-MOST SUBQUERY",
                 "SEARCH claims USING INDEX claims_suspect (released_at=?)",
                 "UNION ALL",
                 "SEARCH claims USING INDEX claims_suspect (released_at>?)",
+                "UNION ALL",
+                "SEARCH claims USING INDEX claims_suspect (released_at<?)",
             ],
         ),
         (sql.ACCOUNT_ROWS, (0,), ["SEARCH events USING INDEX events_account (stream=? AND position>?)"]),

@@ -1,6 +1,8 @@
 """One pass of recovery by a program, told as what was done and what came of it."""
 
+import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from typing import NamedTuple
 
 from ledger.domain.claim import Claim
@@ -78,6 +80,13 @@ def lost(world: World, program: Program) -> InstanceView:
 def stranger(world: World, **changes: object) -> str:
     """Another box in our account, which no lease made."""
     return world.emulator.change(lambda state, now: state.add_instance(ACCOUNT, now, **changes))  # type: ignore[arg-type]
+
+
+def damage(world: World, lease_id: str) -> None:
+    """Makes a lease's second event unreadable, as only somebody with the file at hand can."""
+    with closing(sqlite3.connect(world.folder / "ledger.db", isolation_level=None)) as raw:
+        raw.execute("DROP TRIGGER events_no_update")
+        raw.execute("UPDATE events SET payload = '{' WHERE stream = ? AND sequence = 2", (lease_id,))
 
 
 def until_settled(world: World, *, most: int = 40, lease_id: str = LEASE) -> list[Told]:

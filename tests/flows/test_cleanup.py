@@ -1,5 +1,7 @@
 """Passes of recovery and cleanup over leases in every phase: what is ended, what is left alone, what is said."""
 
+from datetime import timedelta
+
 import pytest
 from msgspec.structs import replace
 
@@ -55,6 +57,42 @@ def test_an_expiry_that_the_providers_clock_denies_deletes_nothing(world: World,
 
     assert passed(world.program()) == {LEASE: Told("delete", "failed", "provider")}
     assert (world.types(), len(world.boxes())) == (ACQUIRED, 1)
+
+
+@pytest.mark.holds("W-15")
+def test_a_look_that_fails_remembers_no_aim_for_an_expiry_that_the_provider_denies(
+    world: World, leased: Program
+) -> None:
+    world.clock.sleep(TTL_S)
+    world.fault("get", Status(503, error_type="server_error", retry_after_s=600))
+    assert passed(world.program()) == {LEASE: Told("delete", "failed", "provider")}
+    world.fault("get", DateSkew(-3600))
+
+    assert passed(world.program(), expires=False) == {LEASE: NOTHING}
+    assert passed(world.program()) == {LEASE: Told("delete", "failed", "provider")}
+    assert (world.types(), len(world.boxes())) == (ACQUIRED, 1)
+
+
+@pytest.mark.holds("DEL-10")
+def test_a_provider_may_ask_to_be_left_alone_for_an_hour_at_most(world: World, leased: Program) -> None:
+    world.fault("delete", Status(503, error_type="server_error", retry_after_s=999_999_999), count=None)
+    world.clock.sleep(TTL_S)
+
+    passed(world.program())
+
+    assert world.lease().retry_at == world.recorded_at("delete-deferred") + timedelta(hours=1)
+
+
+@pytest.mark.holds("CLN-10")
+def test_a_lock_file_that_cannot_be_read_keeps_no_other_lease_from_being_ended(world: World, program: Program) -> None:
+    program.acquire(OTHER, slug="other-box")
+    program.acquire()
+    world.clock.sleep(TTL_S)
+    lock = world.lock_folder / f"{LEASE}.lock"
+    lock.unlink()
+    lock.symlink_to("nowhere")
+
+    assert passed(world.program()) == {LEASE: Told("delete", "failed", "usage"), OTHER: ENDED}
 
 
 @pytest.mark.holds("KEEP-06", "W-25")

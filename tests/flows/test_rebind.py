@@ -3,19 +3,20 @@
 from datetime import datetime
 
 import pytest
+from msgspec.structs import replace
 
-from ledger.domain.errors import Conflict, CredentialsFailure, UsageFailure
+from ledger.domain.errors import Conflict, CredentialsFailure, IntegrityFailure, UsageFailure
 from ledger.domain.ports import CallFailed
 from ledger.domain.refusals import Refused
 from ledger.flows.rebind import own_account
 from ledger.flows.release import delete_box
 from ledger.flows.rotate import OldKey, rotate
-from providers.emulator.accounts import Permissions
+from providers.emulator.accounts import Account, Permissions
 from providers.emulator.faults import Fault, Hide, IgnoreDelete, Status
 from providers.emulator.messages import Call
 from providers.emulator.serve import ACCOUNT
 from providers.emulator.state import FalState
-from tests.flows.recovering import Told, dies_at, passed, stranger
+from tests.flows.recovering import Told, damage, dies_at, passed, stranger
 from tests.flows.world import ACQUIRED, GONE, LEASE, MINUTE_MS, OTHER, Program, World
 
 NEW = "second:key-of-the-same-account"
@@ -210,3 +211,49 @@ def test_what_the_old_key_still_does_after_a_rotation_counts_for_nothing(world: 
         "both-keys-one-name",
         "instance-seen",
     ]
+
+
+@pytest.mark.holds("CRD-03")
+def test_a_box_that_was_never_deleted_is_not_given_up_on_the_word_of_an_account_s_name(
+    world: World, leased: Program
+) -> None:
+    """Two workspaces may bear one name: what another one does not see is not gone."""
+
+    def change(state: FalState, _now: datetime) -> None:
+        state.add_account("theirs", THEIRS)
+        state.accounts.add(Account(username=ACCOUNT))
+
+    world.emulator.change(change)
+    theirs = world.program(key=THEIRS)
+    theirs.boundaries.on("call billing", lambda: None)
+    named = theirs.services.provider.account().username
+
+    with pytest.raises(CredentialsFailure):
+        own_account(theirs.services, replace(world.lease(), account_name=named))
+    assert world.types() == ACQUIRED
+
+
+@pytest.mark.holds("W-04", "W-20")
+def test_a_lease_that_cannot_be_read_keeps_no_other_one_from_following_the_new_key(
+    world: World, program: Program
+) -> None:
+    program.acquire(OTHER, slug="other-box")
+    program.acquire()
+    new, old = accept(world), world.program()
+    damage(world, LEASE)
+
+    with pytest.raises(IntegrityFailure, match="1 leases follow the new key, 1 could not be read: gpu-box"):
+        rotate(new.services, OldKey(provider=old.provider, credential_binding=old.services.credential_binding))
+    assert world.types(OTHER)[-1] == "credential-rebound"
+
+
+def test_a_rotation_that_reads_no_name_keeps_the_one_that_was_recorded(world: World, program: Program) -> None:
+    program.acquire()
+    new = accept(world, billing=False)
+    world.fault("billing", SERVER_ERROR, count=None)
+    old = world.program()
+
+    rotate(new.services, OldKey(provider=old.provider, credential_binding=old.services.credential_binding))
+
+    assert world.payloads("credential-rebound")[0]["account_name"] is None
+    assert world.lease().account_name == ACCOUNT

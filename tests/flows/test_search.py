@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from ledger.domain import events as e
 from providers.emulator.accounts import Permissions
-from providers.emulator.faults import DropAfter, Hide
+from providers.emulator.faults import DropAfter, Hide, LateVisible, Rewrite, Status
 from providers.emulator.machines import Settings
 from providers.emulator.serve import ACCOUNT
 from providers.emulator.state import FalState
-from tests.flows.recovering import PASS_EVERY_S, Told, dies_at, passed, stranger
+from tests.flows.recovering import PASS_EVERY_S, Told, damage, dies_at, lost, passed, stranger
 from tests.flows.world import ACQUIRED, GONE, LEASE, OTHER, Program, World
 from tests.world.ledgers import quick_folder
 
@@ -35,7 +35,7 @@ def test_a_second_box_that_a_replay_made_gets_a_lease_of_its_own_and_is_deleted(
 
     twin = next(c for c in forgetful.reader.claims(include_released=True) if c.lease_id != LEASE)
     assert forgetful.types()[: len(TWICE)] == TWICE
-    assert forgetful.types()[len(TWICE) :] == ["ready", "candidate-tried", "candidates-settled"]
+    assert forgetful.types()[len(TWICE) :] == ["ready", "candidate-tried"]
     assert forgetful.types(twin.lease_id) == ["create-requested", "instance-id-bound", *GONE]
     assert forgetful.payloads("create-requested", twin.lease_id)[0]["twin_of"] == LEASE
     assert (twin.slug, twin.outcome) == ("gpu-box-twin", "rolled-back")
@@ -58,11 +58,29 @@ def test_a_second_box_that_does_not_answer_yet_is_found_by_a_later_pass(forgetfu
     assert len(forgetful.boxes()) == 1
 
 
-def test_a_stranger_that_came_after_ready_is_never_asked(world: World, program: Program) -> None:
+@pytest.mark.holds("W-14")
+def test_a_second_box_that_shows_up_half_an_hour_late_is_found(forgetful: World) -> None:
+    forgetful.fault("create", LateVisible(25 * 60), Status(500, error_type="server_error", handled=True))
+    forgetful.program().acquire()
+    assert len(forgetful.boxes()) == 2
+    said = []
+    while "candidates-settled" not in forgetful.types():
+        forgetful.clock.sleep(PASS_EVERY_S)
+        forgetful.program().book.record(LEASE, e.Touched(cause="touch"))
+        said.append(passed(forgetful.program())[LEASE])
+
+    assert Told("search", "1 found and deleted") in said
+    assert len(forgetful.boxes()) == 1
+
+
+def test_a_stranger_that_came_after_the_search_was_settled_is_never_asked(world: World, program: Program) -> None:
     world.fault("create", DropAfter())
-    program.acquire()
+    program.acquire(idle_timeout_ms=90 * 60_000)
+    world.clock.sleep(31 * 60)
+    passed(world.program())
     settled = world.types()
     stranger(world)
+    world.clock.sleep(PASS_EVERY_S)
 
     passed(world.program())
 
@@ -81,7 +99,8 @@ def test_a_stranger_that_was_there_before_ready_is_asked_until_it_has_refused(wo
         said.append(passed(world.program())[LEASE])
 
     assert {tried["verdict"] for tried in world.payloads("candidate-tried")} == {"refused"}
-    assert len(said) < 8
+    assert said[0] == Told("search", "failed", "in-doubt")
+    assert len(said) < 10
     assert passed(world.program())[LEASE] == Told("none", "nothing to do")
 
 
@@ -176,3 +195,54 @@ def test_a_twin_is_announced_with_its_box_in_one_step(forgetful: World) -> None:
     assert [claim.lease_id for claim in forgetful.reader.claims()] == [LEASE]
     assert forgetful.payloads("candidate-tried") == []
     assert isinstance(forgetful.lease().request, e.CreateRequested)
+
+
+@pytest.mark.holds("W-04")
+def test_a_damaged_lease_hides_no_other_ones_box_that_came_back(world: World, program: Program) -> None:
+    boxes = []
+    for lease_id in (LEASE, OTHER):
+        program.acquire(lease_id, slug=f"box-{lease_id[-1]}")
+        boxes.append(world.claim(lease_id).instance_id or "")
+        program.stop(lease_id)
+    world.clock.sleep(60)
+    for box_id in boxes:
+        world.emulator.change(_shown_again(box_id))
+    damage(world, OTHER)
+
+    passed(world.program())
+
+    assert world.types()[-5:] == ["reopened", *GONE]
+    assert [box.id for box in world.boxes()] == [boxes[1]]
+
+
+@pytest.mark.holds("PEER-34")
+def test_an_address_that_two_boxes_had_before_proves_neither(world: World, program: Program) -> None:
+    made = lost(world, program)
+    other = stranger(world)
+    world.clock.sleep(600)
+    ip = next(box.ip for box in world.boxes() if box.id == made.id)
+    both = [{"id": one, "instance_type": "gpu_1x_h100_sxm5", "region": "us-west", "status": "ready", "ip": ip}
+            for one in (made.id, other)]  # fmt: skip
+    world.fault("list", Rewrite(put={"instances": both}))
+
+    assert passed(world.program())[LEASE].failure == "in-doubt"
+    assert world.payloads("candidate-tried") == []
+    assert len(world.boxes()) == 2
+
+
+@pytest.mark.holds("W-37")
+def test_a_late_answer_that_names_a_second_box_is_bound_to_a_twin_and_deleted(world: World, program: Program) -> None:
+    dies_at(program, "committed create-sent", program.acquire)
+    book = world.program().book
+    answers = [
+        e.InstanceIdBound(instance_id=box, evidence="spool", acquirer="late", attempt=1, instance=None)
+        for box in (stranger(world), stranger(world))
+    ]
+
+    first, second = (book.bind_answer(LEASE, answer) for answer in answers)
+    again = book.bind_answer(LEASE, answers[0])
+
+    assert (first.lease_id, again.lease_id) == (LEASE, LEASE)
+    assert (second.slug, second.phase, second.instance_id) == ("gpu-box-twin", "rolling-back", answers[1].instance_id)
+    assert {one.result for one in passed(world.program()).values()} == {"rolled-back"}
+    assert world.boxes() == []

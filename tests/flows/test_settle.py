@@ -247,3 +247,30 @@ def test_a_key_of_another_account_is_refused_by_name(world: World, program: Prog
 
     with pytest.raises(CredentialsFailure):
         settle(services, LEASE, lock=services.locks(LEASE), token="a later process")
+
+
+def test_the_first_look_after_the_window_counts_however_short_after_another_one(world: World, program: Program) -> None:
+    never_sent(world, program)
+    world.clock.sleep(WINDOW_S - 60)
+    passed(world.program())
+    world.clock.sleep(63)
+
+    passed(world.program())
+
+    with pytest.raises(InDoubt) as raised:
+        settle(world.program().services, LEASE, lock=None, token="a later process")
+    assert "next at 12:14:03Z" in (raised.value.hint or "")
+
+
+@pytest.mark.holds("PEER-16")
+def test_where_only_a_person_can_end_it_it_is_said_what_to_type(world: World, program: Program) -> None:
+    never_sent(world, program)
+    stranger(world, ssh_policy="every-key")
+    world.clock.sleep(WINDOW_S)
+    passed(world.program())
+
+    with pytest.raises(InDoubt) as raised:
+        settle(world.program().services, LEASE, lock=None, token="a later process")
+
+    assert raised.value.next_step == "rentroll recover --only gpu-box --write-off --reason TEXT"
+    assert "a person has to end it" in (raised.value.hint or "")

@@ -306,3 +306,17 @@ def _in_threads(jobs: list[Callable[[], None]]) -> None:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_S)
+
+
+@pytest.mark.holds("W-37", "PEER-42")
+def test_an_acquirer_that_hangs_past_its_deadline_is_taken_over_by_stop(world: World, program: Program) -> None:
+    _dies(program, "committed instance-id-bound")
+    hung = world.lease_lock(LEASE)
+    hung.acquire()
+    world.clock.sleep(17 * 60 + 1)
+
+    released = world.program().stop()
+
+    hung.release()
+    assert (released.outcome, world.boxes()) == ("rolled-back", [])
+    assert world.payloads("acquire-fenced")[0]["evidence"] == "deadline-passed"

@@ -84,7 +84,6 @@ class Program:
             clock=clock,
             interrupts=self.interrupts,
             spool=Spool(world.spool_folder, watched_write(self.boundaries)),
-            new_lease_id=world.new_lease_id,
             tell=self.told.append,
             host="host",
             pid=os.getpid(),

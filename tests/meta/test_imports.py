@@ -89,7 +89,7 @@ def test_version_loads_its_own_module_and_nothing_else(state: Path) -> None:
         (("--help",), set[str]()),
         (("list",), {"cli.commands.list", *READING, *DRAWN}),
         (("list", "--json"), {"cli.commands.list", *READING, *DRAWN}),
-        (("status", "box"), {"cli.commands.status", "cli.leases", *READING, *DRAWN}),
+        (("status", "box"), {"cli.commands.status", "cli.leases", "cli.overdue", *READING, *DRAWN}),
         (("events", "box"), {"cli.commands.events", "cli.leases", "cli.overdue", *READING, *DRAWN}),
     ],
     ids=" ".join,
