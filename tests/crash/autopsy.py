@@ -107,7 +107,6 @@ def _lacks_its_key(world: World, lease: Lease) -> bool:
         lease, observed, lambda box: bool(register.find(box))
     )
     is_over = not lease.is_open or lease.confirmed_at is not None or lease.nothing_sent or lease.rejected or never_made
-    had_none = (lease.request is not None and lease.request.twin_of is not None) or "reopened" in world.types(
-        lease.lease_id
-    )
+    is_twin = lease.request is not None and lease.request.twin_of is not None
+    had_none = is_twin or "released" in world.types(lease.lease_id)  # its end took the key, whatever came back
     return not is_over and not had_none and lease.lease_id not in world.key_folders()
