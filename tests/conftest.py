@@ -2,5 +2,6 @@
 
 import signal
 
-# Under nohup SIGHUP is ignored, and every process that a test starts would inherit that.
+# A shell ignores SIGINT in what it starts in the background, nohup ignores SIGHUP, and children inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
