@@ -101,8 +101,7 @@ def one_pass(
         wish = Pass(around=ask, token=app.random_token(), only=chosen.only, is_ending=is_ending)
         dones = [_told_in_full(app, done) for done in recover(app.services(told_once(), key_required=False), wish)]
     dones += _needing_nothing(chosen, dones, ask(chosen.claims))
-    left = [claim for claim in _choose(app, ()).claims if chosen.only is None or claim.lease_id in chosen.only]
-    around = ask(left)
+    left, around = _left(app, chosen, ask)
     return Report(dones, chosen.unknown, _tally(app, left, around, dones), _exit_code(chosen, left, around, dones))
 
 
@@ -124,6 +123,16 @@ def _choose(app: "App", names: Sequence[str]) -> Chosen:
         else:
             named[claim.lease_id] = claim
     return Chosen(list(named.values()), frozenset(named), unknown)
+
+
+def _left(app: "App", chosen: Chosen, ask: Callable[[list[Claim]], Around]) -> tuple[list[Claim], Around]:
+    """What is open now, and who is at work on it.
+
+    Read once more after it was asked who: whoever gave a lock back in between had finished before.
+    """
+    before = [claim for claim in _choose(app, ()).claims if chosen.only is None or claim.lease_id in chosen.only]
+    around, asked = ask(before), {claim.lease_id for claim in before}
+    return [claim for claim in _choose(app, ()).claims if claim.lease_id in asked], around
 
 
 def _is_anything_to_look_at(app: "App", chosen: Chosen) -> bool:

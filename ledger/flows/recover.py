@@ -180,11 +180,9 @@ def _turn(services: Services, wish: Pass, action: Action) -> Iterator[tuple[Acti
     lock = services.locks(action.lease_id)
     held = lock.try_acquire()
     try:
-        claim = services.book.claim(action.lease_id)
-        around = wish.around([claim])
-        if held:
-            around = replace(around, worked_on=around.worked_on - {action.lease_id})
-        due = judge(claim, around)
+        claim = services.book.claim(action.lease_id)  # read after the lock was tried: whoever had it may be done by now
+        around, this = wish.around([claim]), {action.lease_id}
+        due = judge(claim, replace(around, worked_on=around.worked_on - this if held else around.worked_on | this))
         if due.action == "search" and not held:
             due = replace(due, action="none", reason="somebody is working on it")
         yield due, lock if held else None

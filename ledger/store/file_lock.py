@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ledger.store.private_files import FILE_MODE
 
-_AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
 _FIRST_PAUSE_S = 0.000_05
 _LONGEST_PAUSE_S = 0.001
+_ASKERS_AT_MOST = 1000
 
 
 class FileLock:
@@ -22,10 +22,23 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
 
-    def try_acquire(self) -> bool:
-        """Takes the lock if it is free."""
+    def try_acquire(self, *, sleep: Callable[[float], None] = time.sleep) -> bool:
+        """Takes the lock if nobody holds it.
+
+        Who only asks whether it is held has it shared, for an instant: that is not holding it, so it is tried again.
+        """
+        for _ in range(_ASKERS_AT_MOST):
+            if self._try(fcntl.LOCK_EX):
+                return True
+            if not self._try(fcntl.LOCK_SH):
+                return False
+            self.release()
+            sleep(_LONGEST_PAUSE_S)
+        return False
+
+    def _try(self, kind: int) -> bool:
         try:
-            fcntl.flock(self._descriptor, _AT_ONCE)
+            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -38,18 +51,14 @@ class FileLock:
         sleep: Callable[[float], None] = time.sleep,
     ) -> bool:
         """Waits for the lock at most `timeout_s`, looking again after a short, growing pause."""
-        try:
-            fcntl.flock(self._descriptor, _AT_ONCE)
-        except BlockingIOError:
-            return self._wait(timeout_s, monotonic, sleep)
-        return True
+        return self._try(fcntl.LOCK_EX) or self._wait(timeout_s, monotonic, sleep)
 
     def _wait(self, timeout_s: float, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> bool:
         deadline = monotonic() + timeout_s
         pause_s = _FIRST_PAUSE_S
         while monotonic() < deadline:
             sleep(pause_s)
-            if self.try_acquire():
+            if self._try(fcntl.LOCK_EX):
                 return True
             pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
         return False
@@ -69,8 +78,7 @@ class FileLock:
         return os.pread(self._descriptor, 4096, 0).decode(errors="replace")
 
     def write(self, line: str) -> None:
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, line.encode(errors="replace"), 0)
+        os.ftruncate(self._descriptor, os.pwrite(self._descriptor, line.encode(errors="replace"), 0))
 
     def close(self) -> None:
         """Frees the lock, if held, with the descriptor; twice is harmless."""

@@ -18,8 +18,8 @@ WAIT_S = 10.0
 def is_worked_on(folder: Path, lease_id: str, *, by_client: bool = False) -> bool:
     """Whether a process holds a lease's lock, without making a file or waiting. A lock file that is missing is free.
 
-    `by_client` asks for the client's lock. One that was given back is empty, so only a lock whose holder may have died
-    is tried, shared and for an instant.
+    `by_client` asks for the client's lock. The lock is tried, shared and for an instant: what is written in the file
+    says nothing, for its holder has the lock before it writes.
     """
     try:
         path = _lock_file(folder, lease_id, of_client=by_client)
@@ -29,8 +29,7 @@ def is_worked_on(folder: Path, lease_id: str, *, by_client: bool = False) -> boo
     except OSError:
         return True  # whose it is cannot be told: this lease is left alone, and its own turn says why
     try:
-        if os.pread(descriptor, 1, 0):
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:  # held, or no lock can be had here
         return True
     finally:

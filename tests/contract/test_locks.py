@@ -1,5 +1,6 @@
 """The lock of one lease: exclusive, private, named, and free when its holder is gone."""
 
+import fcntl
 import os
 import re
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ledger.domain.errors import Conflict, UsageFailure
+from ledger.store.file_lock import FileLock
 from ledger.store.locks import LeaseLock, is_worked_on
 from tests.contract.facts import LEASE_A, LEASE_B
 
@@ -52,6 +54,24 @@ def test_a_lock_is_free_again_after_its_release_and_releasing_twice_is_harmless(
     first.release()
     assert (second.try_acquire(), first.is_held, second.is_held) == (True, False, True)
     second.release()
+
+
+def test_who_only_asks_whether_a_lock_is_held_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
+    path = tmp_path / "asked.lock"
+    lock, asker = FileLock(path), path.open("rb")
+    fcntl.flock(asker, fcntl.LOCK_SH)
+    assert lock.try_acquire(sleep=lambda _: asker.close())
+    other = FileLock(path)
+    assert not other.try_acquire()
+    lock.close()
+    other.close()
+
+
+def test_a_lock_is_held_before_its_holder_has_written_who_it_is(tmp_path: Path) -> None:
+    held = FileLock(tmp_path / f"{LEASE_A}.lock")
+    assert (held.try_acquire(), is_worked_on(tmp_path, LEASE_A)) == (True, True)
+    held.close()
+    assert not is_worked_on(tmp_path, LEASE_A)
 
 
 def test_a_waiter_gets_the_lock_when_it_is_released(tmp_path: Path) -> None:
