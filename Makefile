@@ -29,11 +29,14 @@ $(UV):
 demo: .venv/app/.made  ## lease, work, give back: the whole story on the built-in emulator
 	@.venv/app/bin/rentroll demo
 
+# A process for each core, four at most: most of the time is waiting for other processes.
+PYTEST := .venv/dev/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
 test: .venv/dev/.made  ## the tests
-	.venv/dev/bin/python -m pytest
+	$(PYTEST)
 
 test-all: .venv/dev/.made  ## the tests, with every pair of deaths of every flow: minutes
-	.venv/dev/bin/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 SEEDS := 100000
 FROM := 0

@@ -7,6 +7,8 @@ from typing import Any
 from ledger.domain.errors import Interrupted, RentrollError
 
 SECRET_VARIABLES = ("RENTROLL_FAL_KEY", "RENTROLL_FAL_KEY_OLD", "FAL_KEY")
+SHORTEST_HALF = 8
+"""A shorter half of a key is no secret, and masking it would damage what it happens to stand in."""
 RUN_FAILED = 125
 """`run` gives the remote command's own code; all of our own failures in it are 125."""
 
@@ -49,10 +51,12 @@ def report(failure: RentrollError, *, command: str | None, as_json: bool) -> int
 
 
 def without_keys(text: str) -> str:
-    """The text without any API key of the environment, wherever it may have come from."""
+    """The text without any API key of the environment, whole or the half that is its secret (SMK-03)."""
     for name in SECRET_VARIABLES:
-        secret = os.environ.get(name, "").strip()
-        text = text.replace(secret, "[redacted]") if secret else text
+        key = os.environ.get(name, "").strip()
+        half = key.rpartition(":")[2]
+        for secret in (key, half if len(half) >= SHORTEST_HALF else ""):
+            text = text.replace(secret, "[redacted]") if secret else text
     return text
 
 

@@ -3,14 +3,13 @@
 Every text goes out without any API key, and without the half of one that is the secret (SMK-03).
 """
 
-import os
 import textwrap
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
 
-from cli.failures import SECRET_VARIABLES
+from cli.failures import without_keys
 from cli.leasing import worst_case
 from cli.render import WIDTH, emit, money, note, say
 from ledger.domain.claim import accrued
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from cli.app import App
 
 NAME = "live-smoke"
-SHORTEST_HALF = 8
-"""A shorter half of a key is no secret, and masking it would damage what it happens to stand in."""
 INDENT = " " * 6
 NEXT = {
     "in-doubt": "watch",
@@ -75,10 +72,8 @@ def note_step(step: Step) -> None:
 
 
 def safe(text: str) -> str:
-    """The text without any API key of the environment, whole or the half that is its secret."""
-    keys = [key for name in SECRET_VARIABLES if (key := os.environ.get(name, "").strip())]
-    halves = [half for key in keys if len(half := key.rpartition(":")[2]) >= SHORTEST_HALF]
-    return redact(text, [*keys, *halves])
+    """The text without any API key of the environment, nor what looks like a secret."""
+    return redact(without_keys(text))
 
 
 def _object(app: "App", outcome: Outcome) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_version_loads_its_own_module_and_nothing_else(state: Path) -> None:
         (("status", "box"), {"cli.commands.status", "cli.leases", "cli.overdue", *READING, *DRAWN}),
         (("events", "box"), {"cli.commands.events", "cli.leases", "cli.overdue", *READING, *DRAWN}),
     ],
-    ids=" ".join,
+    ids=["--help", "list", "list --json", "status", "events"],
 )
 def test_what_is_read_loads_what_it_reads_with(state: Path, words: tuple[str, ...], more: set[str]) -> None:
     modules = loaded(state, *words)
