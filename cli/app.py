@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
     from cli.interrupts import SignalInterrupts
     from cli.no_ledger import NoLedger
+    from cli.repository import Code
     from ledger.domain.claim import Claim
+    from ledger.domain.events import Repository
     from ledger.domain.ports import LeaseLock, Provider
     from ledger.domain.register import Reader, Register
     from ledger.flows.book import Book
     from ledger.flows.services import Services, Stage
     from providers.fal.client import FalClient
+    from providers.ssh.box import SshBox
 
 SQLITE = "sqlite:///"
 KEY_VARIABLES = ("RENTROLL_FAL_KEY", "FAL_KEY")
@@ -122,6 +125,41 @@ class App:
             raise UsageFailure("there is no home folder to keep the ledger in", hint="set RENTROLL_STATE_DIR or HOME")
         return folder
 
+    def run_folder(self, run_id: str) -> str:
+        """Where what a run wrote is kept on this machine."""
+        return f"{self.state_dir}/runs/{run_id}"
+
+    @property
+    def run_log_bytes(self) -> int:
+        """How much of each stream of a run is kept on this machine; none for zero."""
+        from cli.run_logs import kept_bytes
+
+        setting = self.settings["runs.log_bytes"]
+        return kept_bytes(setting.value, setting.origin)
+
+    def variable(self, name: str) -> str | None:
+        """A variable of our environment that a person wants a job to have."""
+        return os.environ.get(name)
+
+    @cached_property
+    def box(self) -> "SshBox":
+        """The boxes over SSH. `RENTROLL_SSH=library` leaves the system's ssh alone."""
+        from pathlib import Path
+
+        from providers.ssh.box import SshBox
+        from providers.ssh.keys import LeaseKeys
+
+        return SshBox(LeaseKeys(Path(self.keys_root)), use_library=not self.has_system_ssh)
+
+    @property
+    def has_system_ssh(self) -> bool:
+        """Whether the system's `ssh` is there and wanted."""
+        if os.environ.get("RENTROLL_SSH", "").strip() == "library":
+            return False
+        folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        # Not shutil.which, whose import costs more than a look into every folder.
+        return any(os.access(f"{folder or '.'}/ssh", os.X_OK) for folder in folders)
+
     @property
     def keys_root(self) -> str:
         """The folder that holds each lease's keys."""
@@ -192,6 +230,18 @@ class App:
         return register
 
     @cached_property
+    def code(self) -> "Code | None":
+        """The repository that we stand in and its commit; None outside one."""
+        from cli.repository import here
+
+        return here(f"{self.state_dir}/repositories")
+
+    @property
+    def repository(self) -> "Repository | None":
+        """The repository that we stand in; None outside one."""
+        return None if self.code is None else self.code.repository
+
+    @cached_property
     def actor(self) -> str:
         """Who is said to have done it: user@host."""
         from getpass import getuser
@@ -205,9 +255,7 @@ class App:
     @cached_property
     def host(self) -> str:
         """This machine's name, as it stands in the ledger."""
-        import socket
-
-        return socket.gethostname()
+        return os.uname().nodename  # what socket.gethostname gives, without that import
 
     @cached_property
     def book(self) -> "Book":
@@ -267,26 +315,37 @@ class App:
         return open_provider(name, api_url=url.value, api_key=key, now=self.now)
 
     def services(
-        self, tell: "Callable[[Stage], None]", provider_name: str | None = None, *, key_required: bool = True
+        self,
+        tell: "Callable[[Stage], None]",
+        provider_name: str | None = None,
+        *,
+        key_required: bool = True,
+        with_provider: bool = True,
     ) -> "Services":
-        """Everything that a flow works with. Without `key_required` a missing key shows only where it is needed."""
+        """Everything that a flow works with. Without `key_required` a missing key shows only where it is needed.
+
+        Without `with_provider` there is no client of the provider at all, for what only works on boxes.
+        """
         from pathlib import Path
 
         from cli.clock import SystemClock
-        from ledger.domain.credentials import credential_binding
         from ledger.flows.services import Services
         from ledger.flows.spool import Spool
         from ledger.store.private_files import keep_private_file
-        from providers.ssh.box import SshBox
         from providers.ssh.keys import LeaseKeys
 
-        if key_required or self.api_key() is not None:
+        binding = ""
+        if with_provider and (key_required or self.api_key() is not None):
             provider: Provider = (client := self.provider(provider_name))
             self._opened.append(client.close)
         else:
             from providers.absent import AbsentProvider
 
             provider = AbsentProvider()
+        if with_provider:
+            from ledger.domain.credentials import credential_binding
+
+            binding = credential_binding(self.register.salt(), self.api_key() or "")
         keys = LeaseKeys(Path(self.keys_root))
         if self.options.verbosity:
             from cli.logs import logged
@@ -295,8 +354,8 @@ class App:
         return Services(
             book=self.book,
             provider=provider,
-            credential_binding=credential_binding(self.register.salt(), self.api_key() or ""),
-            box=SshBox(keys),
+            credential_binding=binding,
+            box=self.box,
             keys=keys,
             locks=self.lease_lock,
             clock=SystemClock(self.random_token()),

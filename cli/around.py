@@ -31,7 +31,7 @@ def around_of(app: "App", *, expires: bool, waits: bool = False) -> Callable[[li
         return Around(
             now=now,
             worked_on=frozenset(claim.lease_id for claim in claims if is_worked_on(folder, claim.lease_id)),
-            attended=frozenset(claim.lease_id for claim in claims if _is_attended(app, folder, claim, now)),
+            attended=frozenset(claim.lease_id for claim in claims if _is_attended(app, claim, now)),
             expires=expires,
             waits=waits,
         )
@@ -39,18 +39,24 @@ def around_of(app: "App", *, expires: bool, waits: bool = False) -> Callable[[li
     return ask
 
 
-def _is_attended(app: "App", folder: Path, claim: Claim, now: datetime) -> bool:
+def _is_attended(app: "App", claim: Claim, now: datetime) -> bool:
     """Whether the run that leased a ready box lives, or a command may still run on the box."""
     if claim.purpose != "run" or claim.phase != "ready":
         return False
-    if is_worked_on(folder, claim.lease_id, by_client=True):
-        return True
-    if claim.host != app.host and claim.touched_at is not None and now - moment(claim.touched_at) < ALIVE_ELSEWHERE:
+    if is_attended_by_client(app, claim, now):
         return True
     try:
         return bool(app.register.load(claim.lease_id).open_runs)
     except RentrollError:
         return True  # what cannot be read is not known to be over; its own time ends it all the same
+
+
+def is_attended_by_client(app: "App", claim: Claim, now: datetime) -> bool:
+    """Whether the `run` that leased a box for itself lives."""
+    if is_worked_on(Path(app.locks_folder), claim.lease_id, by_client=True):
+        return True
+    is_elsewhere = claim.host != app.host and claim.touched_at is not None
+    return is_elsewhere and now - moment(claim.touched_at or "") < ALIVE_ELSEWHERE
 
 
 def elsewhere(app: "App", claims: list[Claim]) -> list[Claim] | None:

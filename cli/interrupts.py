@@ -16,16 +16,19 @@ class SignalInterrupts:
     """Turns the first stop signal into `Interrupted` where the work stands, or when its shield ends.
 
     `stop_command` is what a person types if this process does not finish; it is printed before anything else.
-    `asked_at_s` is when the first signal came, by `monotonic_s`; None while there is none.
+    `doing` is what a first SIGINT does where that is neither giving back nor stopping. `asked_at_s` is when the first
+    signal came, by `monotonic_s`; None while there is none.
     """
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self.stop_command: str | None = None
+        self.doing: str | None = None
         self.asked_at_s: float | None = None
         self._monotonic_s = monotonic_s
         self._shields = 0
         self._received: int | None = None
         self._pending = False
+        self._repeats = False
 
     def install(self) -> None:
         """Takes the signals over for the rest of the process."""
@@ -55,6 +58,15 @@ class SignalInterrupts:
         self._shields -= 1
         self._raise_pending(None)
 
+    @contextlib.contextmanager
+    def again(self) -> Iterator[None]:
+        """While the block lasts a further signal raises `Interrupted` as well."""
+        self._repeats = True
+        try:
+            yield
+        finally:
+            self._repeats = False
+
     def _raise_pending(self, failure: RentrollError | None) -> None:
         """The signal that was held back, with the state that a failure in the shield has left."""
         if not self._pending or self._shields:
@@ -66,11 +78,14 @@ class SignalInterrupts:
         raise interrupted from failure
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._repeats and not self._shields:
+            raise Interrupted(number)
         if self._received is not None:
             self._say("left at once: the ledger knows what is open")
             os._exit(Interrupted(number).exit_code)
         self._received, self.asked_at_s = number, self._monotonic_s()
-        self._say("giving back (once more to leave at once)" if self.stop_command else "stopping")
+        leaving = "giving back (once more to leave at once)" if self.stop_command else "stopping"
+        self._say(self.doing if self.doing and number == signal.SIGINT else leaving)
         if self._shields:
             self._pending = True
         else:

@@ -39,9 +39,7 @@ def find_or_only(app: "App", name: str | None) -> "Claim":
 
 def open_here(app: "App") -> "list[Claim]":
     """The open leases of the repository that we stand in; none outside one."""
-    from cli.repository import here
-
-    repository = here()
+    repository = app.repository
     if repository is None:
         return []
     label = repository.origin or repository.path

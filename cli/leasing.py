@@ -1,6 +1,8 @@
 """From flags and settings to one acquisition: what `warmup` and `run` share."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,6 @@ from msgspec import Struct
 from cli.leases import with_our_flags
 from cli.progress import Progress
 from cli.render import note
-from cli.repository import here
 from cli.settings import CURRENCY, RATES
 from ledger.domain import events as e
 from ledger.domain import names
@@ -19,6 +20,9 @@ from ledger.domain.state import Lease
 from ledger.domain.units import after_ms, parse_duration_ms, parse_money, parse_time
 from ledger.flows.acquire import Wanted, acquire
 from ledger.flows.give_back import give_back
+from ledger.flows.phases import Phases
+from ledger.flows.ready import ADDRESS
+from ledger.flows.services import Stage
 from providers import registry
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ RUN = "run"
 """The purpose of a lease that ends with the run that made it."""
 TOO_MANY_REQUESTS = 429
 RETRY_S = 15
+NEXT_PART = {"bound": "boot", ADDRESS: "ssh", "ready": None}
+"""What an acquisition is at after each of these stages."""
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -88,7 +94,7 @@ def wanted(app: "App", ask: Ask, *, purpose: str) -> Wanted:
         purpose=purpose,
         acquirer=app.random_token(),
         rate=rate_of(app, instance_type),
-        repository=here(),
+        repository=app.repository,
         ssh_user=settings["fal.user"].value,
         ssh_port=int(settings["fal.ssh_port"].value),
         work_root=settings["fal.work_root"].value.rstrip("/"),
@@ -110,8 +116,9 @@ class Leasing:
     made until `leave`, or until the process ends however it ends.
     """
 
-    def __init__(self, app: "App", ask: Ask, *, purpose: str) -> None:
+    def __init__(self, app: "App", ask: Ask, *, purpose: str, phases: Phases | None = None) -> None:
         self.want = wanted(app, ask, purpose=purpose)
+        self._phases = phases or Phases(time.monotonic)
         self._app = app
         self._ask = ask
         self._client: LeaseLock | None = None
@@ -145,8 +152,8 @@ class Leasing:
         rate = self.want.rate.per_hour if self.want.rate else None
         patience_ms = parse_duration_ms(ask.wait) if ask.wait is not None else 0
         give_up_at = after_ms(app.now(), patience_ms)
-        with Progress(app, rate_per_hour=rate) as progress:
-            services = app.services(progress.tell, ask.provider)
+        with Progress(app, rate_per_hour=rate) as progress, _phased(progress.tell, self._phases) as tell:
+            services = app.services(tell, ask.provider)
             while True:
                 self._attend()
                 try:
@@ -169,6 +176,32 @@ class Leasing:
         with Progress(self._app) as progress:
             services = self._app.services(progress.tell, self._ask.provider)
             give_back(services, self.want.lease_id, late, keep=self.want.keep, acquirer=self.want.acquirer)
+
+
+@contextmanager
+def _phased(tell: Callable[[Stage], None], phases: Phases) -> Iterator[Callable[[Stage], None]]:
+    """A teller that takes the lengths of an acquisition's parts: the create, the boot, the wait for SSH."""
+    part: str | None = "lease"
+    began_s = time.monotonic()
+
+    def end() -> None:
+        nonlocal began_s
+        if part is not None:
+            phases.add(part, time.monotonic() - began_s)
+        began_s = time.monotonic()
+
+    def heard(stage: Stage) -> None:
+        nonlocal part
+        if stage.name in NEXT_PART:
+            end()
+            part = NEXT_PART[stage.name]
+        if stage.name != ADDRESS:
+            tell(stage)
+
+    try:
+        yield heard
+    finally:
+        end()
 
 
 def _sector(app: "App", ask: Ask, instance_type: str) -> str | None:

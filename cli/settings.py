@@ -28,6 +28,7 @@ DEFAULTS: dict[str, str] = {
     "ledger.url": "",
     "ttl": "90m",
     "idle_timeout": "30m",
+    "runs.log_bytes": "1048576",
 }
 RATES = "rates."
 CURRENCY = "USD"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cli.run_logs import require_bytes
 from cli.settings import RATES
 from ledger.domain.errors import UsageFailure
 from ledger.domain.units import parse_duration_ms, parse_money
@@ -63,5 +64,6 @@ _RULES: dict[str, Callable[[str], object]] = {
     "fal.poll_interval": parse_duration_ms,
     "ttl": parse_duration_ms,
     "idle_timeout": parse_duration_ms,
+    "runs.log_bytes": require_bytes,
 }
 """The sector is judged with the type that it goes with (`cli/leasing.py`)."""

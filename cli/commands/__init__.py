@@ -15,6 +15,12 @@ COMMANDS: dict[str, Entry] = {
     "warmup": Entry("warmup", "Lease a box and wait until it is ready."),
     "run": Entry("run", "Lease or reuse a box, run a command on it, give it back."),
     "ssh": Entry("ssh", "Open a session on a box, or run one command there."),
+    "cp": Entry("cp", "Copy files and folders to a box or from it."),
+    "forward": Entry("forward", "Forward ports of a box to this machine."),
+    "ssh-config": Entry("ssh_config", "Name the ready boxes for plain ssh, rsync and editors."),
+    "sync": Entry("sync", "Copy the working tree to a box."),
+    "sync-plan": Entry("sync_plan", "Show what would be copied, and why."),
+    "runs": Entry("runs", "Show what was run, its logs, what still runs; stop it."),
     "list": Entry("list", "Show the open leases, from the ledger alone.", only_reads=True),
     "status": Entry("status", "Show one lease, from the ledger alone.", only_reads=True),
     "touch": Entry("touch", "Renew a lease's idle time, or change its limits."),
@@ -37,6 +43,6 @@ COMMANDS: dict[str, Entry] = {
 }
 
 LATER = (
-    "cost", "cp", "explain", "forward", "ledger", "reconcile", "report", "runs", "sync",
+    "cost", "explain", "ledger", "reconcile", "report",
 )  # fmt: skip
 """Commands of the contract that a later release brings: refused, never ignored."""

@@ -171,6 +171,8 @@ class _LimitedBox:
     def __init__(self, box: Box) -> None:
         self.check = box.check
         self.probe = box.probe
+        self.open, self.attach, self.runs, self.stop_run = box.open, box.attach, box.runs, box.stop_run
+        self.warm = box.warm
         self._box = box
 
     def run(self, endpoint: Endpoint, command: RemoteCommand) -> RemoteExit:

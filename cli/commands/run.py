@@ -1,45 +1,28 @@
-"""`rentroll run -- CMD…`: leases or reuses a box, runs a command on it, streams, gives the box back."""
+"""`rentroll run -- CMD…`: leases or reuses a box, copies the tree, runs a command, streams, gives the box back."""
 
-import json
 import os
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from cli.app import App
-from cli.failures import RUN_FAILED
-from cli.leases import find, open_here
-from cli.leasing import RUN, Leasing, ask_of
+from cli.asked import asked_of, downloads, shown, variables
+from cli.one_run import OneRun, Wish
 from cli.options import as_json, endpoint, lease_limits
-from cli.progress import Progress
 from cli.render import emit, note
-from cli.staying import AFTERWARDS, POLICIES, Policy
-from cli.watched import watched, who_stops
-from ledger.domain import names
+from cli.staying import POLICIES, Policy
 from ledger.domain.claim import lease_object
-from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
-from ledger.domain.refusals import Refused
+from ledger.domain.errors import RentrollError, UsageFailure
+from ledger.domain.units import parse_duration_ms
 
-if TYPE_CHECKING:
-    from ledger.domain.claim import Claim
-    from ledger.domain.ports import RemoteExit
-    from ledger.domain.state import Lease
-    from ledger.flows.services import Stage
-
-LATER = ("sync_only", "shell", "script", "env", "env_file", "download", "tty")
-"""Flags of a later release: refused, never ignored."""
 ONLY_NEW = (
     "instance_type", "sector", "user", "work_root", "slug", "ttl", "idle_timeout", "keep", "keep_until", "reason",
     "wait",
 )  # fmt: skip
 """Flags that say what to lease: a lease that exists is as it is."""
-SIGNALS = 128
+OF_SYNC = ("path", "with_git", "allow_mass_deletions", "force_large")
+OF_A_COMMAND = ("shell", "script", "env", "env_file", "download", "junit")
 
 
 @click.command(name="run")
@@ -47,252 +30,147 @@ SIGNALS = 128
 @endpoint
 @click.option("--id", "lease_name", metavar="LEASE", help="Work on this lease; only --stop-after gives it back.")
 @click.option("--reuse", is_flag=True, help="With --slug: the open lease of that name, or a new one.")
+@click.option("--reclaim", is_flag=True, help="Take the lease over from another repository.")
 @click.option("--no-sync", is_flag=True, help="Do not copy the working tree.")
-@click.option("--sync-only", is_flag=True, hidden=True)
-@click.option("--shell", is_flag=True, hidden=True)
-@click.option("--script", metavar="FILE", hidden=True)
-@click.option("--env", metavar="NAME", multiple=True, hidden=True)
-@click.option("--env-file", metavar="FILE", hidden=True)
-@click.option("--download", metavar="REMOTE[=LOCAL]", multiple=True, hidden=True)
-@click.option("-t/ ", "--tty/--no-tty", default=None, hidden=True)
+@click.option("--sync-only", is_flag=True, help="Copy the working tree, and run nothing.")
+@click.option("--path", metavar="DIR", help="Copy this folder as it is, instead of what git says.")
+@click.option("--with-git", is_flag=True, help="Copy the .git folder too.")
+@click.option(
+    "--allow-mass-deletions", is_flag=True, help="Copy a tree in which 200 or more tracked files are deleted."
+)
+@click.option("--force-large", is_flag=True, help="Copy 150,000 files or 20 GiB and more.")
+@click.option("--shell", is_flag=True, help="Join the words to a line for sh.")
+@click.option("--script", metavar="FILE", help="Run this file of ours, whatever its first line names.")
+@click.option("--env", metavar="NAME", multiple=True, help="Give the command our variable; may be repeated.")
+@click.option("--env-file", metavar="FILE", help="Give it the variables of a file of KEY=VALUE lines.")
+@click.option(
+    "--download", metavar="REMOTE[=LOCAL]", multiple=True, help="Fetch this afterwards, also when the command failed."
+)
+@click.option("-t/ ", "--tty/--no-tty", default=None, help="Give it a terminal; by default where both ends are one.")
+@click.option("--lock-timeout", metavar="TIME", default="10m", show_default=True, help="How long to wait for others.")
 @click.option("--keep-on-failure", is_flag=True, help="Do not give the box back if the command fails.")
 @click.option("--stop-after", type=click.Choice(POLICIES), help="When the box is given back.")
 @click.option("--timing-json", metavar="FILE", help="Write the phases of the run to a file.")
+@click.option("--junit", metavar="FILE", help="Write a JUnit summary of the run to a file.")
 @as_json
 @click.argument("remote", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD…")
 @click.pass_obj
 def command(app: App, /, remote: tuple[str, ...], as_json: bool, **flags: Any) -> int:
-    """Lease a box, run a command on it, give the box back.
+    """Lease a box, copy the working tree to it, run a command there, give the box back.
 
     With --id, or where this repository has exactly one open lease and no flag asks for another, the command runs on
     that lease, which stays unless --stop-after says otherwise. The exit code is the command's own; 125 is a failure of
-    rentroll itself.
+    rentroll itself. Ctrl-C stops the command, and once more leaves it running.
     """
-    _refuse_what_is_not_built(flags)
-    if not remote:
-        raise UsageFailure("no command to run", hint="rentroll run --no-sync -- CMD…")
+    wish = _wish(app, remote, flags, as_json=as_json)
     app.purpose = "run"
-    return _Run(app, remote, flags).go(as_json=as_json)
+    app.use_flags(fal_api_url=flags["api_url"])
+    one = OneRun(app, wish)
+    failure: BaseException | None = None
+    try:
+        code = one.go()
+    except BaseException as raised:
+        failure = raised
+        raise
+    finally:
+        _write(flags["timing_json"], lambda: _timing(one), "the timing")
+        _write(flags["junit"], lambda: _junit(one, wish, failure), "the summary")
+    if as_json:
+        _emit(app, one)
+    return code
 
 
-def _refuse_what_is_not_built(flags: dict[str, Any]) -> None:
+def _wish(app: App, remote: tuple[str, ...], flags: dict[str, Any], *, as_json: bool) -> Wish:
+    """Judges the flags before anything is made. Raises `UsageFailure`."""
+    _refuse_what_does_not_go_together(remote, flags)
+    policy = Policy(*(flags[name] for name in Policy._fields))
+    job = None if flags["sync_only"] else asked_of(remote, shell=flags["shell"], script=flags["script"])
+    trees = None
     if not flags["no_sync"]:
-        raise UsageFailure("copying the working tree is not built yet", hint="say --no-sync")
-    for name in LATER:
-        if flags.get(name):
-            raise UsageFailure(f"--{name.replace('_', '-')} is not built yet", hint="it comes with a later release")
+        from cli.trees import TreeFlags, Trees
+
+        trees = Trees(
+            TreeFlags(*(flags[name] for name in OF_SYNC)), private=app.state_dir, may_rsync=app.has_system_ssh
+        )
+    return Wish(
+        flags={**flags, "wants_new": any(flags[name] for name in ONLY_NEW)},
+        policy=policy,
+        job=job,
+        env=variables(flags["env"], flags["env_file"], app.variable) if flags["env"] or flags["env_file"] else {},
+        downloads=downloads(flags["download"]),
+        trees=trees,
+        has_tty=_has_tty(flags["tty"], as_json=as_json),
+        lock_timeout_s=parse_duration_ms(flags["lock_timeout"]) / 1000,
+        as_json=as_json,
+    )
+
+
+def _has_tty(asked: bool | None, *, as_json: bool) -> bool:
+    """Whether the command is given a terminal: as asked, else where stdin and stdout are terminals, without --json."""
+    if asked is not None:
+        return asked
+    return not as_json and os.isatty(0) and os.isatty(1)
+
+
+def _refuse_what_does_not_go_together(remote: tuple[str, ...], flags: dict[str, Any]) -> None:
     if flags["reuse"] and flags["slug"] is None:
         raise UsageFailure("--reuse goes with --slug", hint="the open lease of that name is used, or one is made")
     ignored = [name for name in ONLY_NEW if flags[name]]
     if flags["lease_name"] is not None and ignored:
         flag = "type" if ignored[0] == "instance_type" else ignored[0].replace("_", "-")
         raise UsageFailure(f"--{flag} goes with a new lease, not with --id", hint="leave one of them out")
+    unused = next((name for name in OF_SYNC if flags[name]), None)
+    if flags["no_sync"] and (flags["sync_only"] or unused):
+        raise UsageFailure(f"--{_flag(unused or 'sync_only')} and --no-sync do not go together")
+    beside = next((name for name in OF_A_COMMAND if flags[name]), None)
+    if flags["sync_only"] and (remote or beside):
+        raise UsageFailure(f"--sync-only runs nothing: leave {f'--{_flag(beside)}' if beside else 'the command'} out")
 
 
-class _Run:
-    """One `rentroll run`, from its flags to its exit code."""
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
 
-    def __init__(self, app: App, remote: tuple[str, ...], flags: dict[str, Any]) -> None:
-        self._app = app
-        self._remote = remote
-        self._flags = flags
-        self._policy = Policy(*(flags[name] for name in Policy._fields))
-        self.run_id = app.new_run_id()
-        self.phases: dict[str, float] = {}
-        self._leasing: Leasing | None = None
-        self._given: Lease | None = None
-        self._is_settled = False
 
-    def go(self, *, as_json: bool) -> int:
-        """Lease, command, release; the remote code, or 125 where giving back failed after a remote 0."""
-        try:
-            try:
-                with self._timed("lease"):
-                    lease = self._lease()
-                with self._timed("command"):
-                    remote = self._work(lease, as_json=as_json)
-                code = exit_code(remote)
-                unreleased = self._give_back(failed=code != 0)
-            except BaseException as failure:  # whatever it is, a bug or a reader that went away: the box must not stay
-                self._give_back(failed=True, first=failure)
-                raise
-        except Interrupted as late:
-            self._give_back(failed=True, first=late)  # it came in the instant before the give-back was shielded
-            raise
-        finally:
-            if self._leasing is not None:
-                self._leasing.leave()
-            self._write_timing()
-        if unreleased is not None and code == 0:
-            raise unreleased
-        if as_json:
-            self._emit(lease, remote)
-        return code
+def _timing(one: OneRun) -> str:
+    import json
 
-    @contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        began_s = time.monotonic()
-        try:
-            yield
-        finally:
-            self.phases[f"{phase}_seconds"] = round(time.monotonic() - began_s, 3)
+    return json.dumps({"schema": "rentroll.timing/1", "run_id": one.run_id, **one.phases.in_seconds()}) + "\n"
 
-    def _lease(self) -> "Lease":
-        """The lease that is named, or a new one that ends with this run."""
-        flags, app = self._flags, self._app
-        app.use_flags(fal_api_url=flags["api_url"])
-        claim = self._existing()
-        if claim is not None:
-            self._given = app.register.load(claim.lease_id)
-            return self._given
-        purpose = RUN if self._policy.may_release() else "warmup"
-        self._leasing = Leasing(app, ask_of(flags), purpose=purpose)
-        lease = self._leasing.acquire()
-        found = watched(app, app.now(), claims=[app.book.claim(lease.lease_id)])
-        if not found.is_so:
-            note(f"{found.sentence}: should this run be killed, nobody will stop {lease.slug} by itself")
-        return lease
 
-    def _existing(self) -> "Claim | None":
-        """The lease that is named, or that this repository already has; None where a new one is wanted."""
-        flags, app = self._flags, self._app
-        if flags["lease_name"] is not None:
-            return find(app, flags["lease_name"])
-        if flags["reuse"]:
-            with app.reader() as reader:
-                held = [claim for claim in reader.find(names.normalise_slug(flags["slug"])) if claim.is_open]
-            return held[0] if held else None
-        if any(flags[name] for name in ONLY_NEW):
-            return None
-        ours = open_here(app)
-        if len(ours) != 1 or ours[0].purpose == RUN:
-            return None  # a lease that another run made for itself ends with that run
-        (only,) = ours
-        if only.phase != "ready":
-            refusal = Refused(app.register.load(only.lease_id), "not-ready", f"it is {only.phase}, not ready")
-            refusal.hint = "it is this repository's only open lease; to lease another box say --slug NAME"
-            refusal.next_step = f"rentroll status {only.slug}"
-            raise refusal
-        note(f"on lease {only.slug}, the only one of this repository; {AFTERWARDS[flags['stop_after']]}")
-        return only
+def _junit(one: OneRun, wish: Wish, failure: BaseException | None) -> str:
+    from cli.junit import Case, document
 
-    def _work(self, lease: "Lease", *, as_json: bool) -> "RemoteExit":
-        from cli.alive import signs_of_life
-        from cli.repository import here
-        from ledger.flows.work import Job, remote_line, run
-        from providers.ssh.openssh import quote_argv
+    error = failure.message if isinstance(failure, RentrollError) else None if failure is None else str(failure)
+    failed = f"exit code {one.code}" if failure is None and one.code else None
+    name = "sync" if wish.job is None else shown(wish.job.command, wish.job.kind)
+    seconds = one.ended.duration_ms / 1000 if one.ended is not None else 0.0
+    return document(Case(name, seconds, failure=failed, error=error))
 
-        job = Job(
-            run_id=self.run_id,
-            lease_id=lease.lease_id,
-            command=self._remote,
-            line=remote_line(lease, self.run_id, quote_argv(self._remote)),
-            repository=here(),
-            stdin=sys.stdin.fileno() if sys.stdin is not None else None,
-            on_stdout=_sink(2 if as_json else 1),
-            on_stderr=_sink(2),
-        )
-        services = self._app.services(_told, key_required=False)
-        return run(services, job, lambda lease_id: signs_of_life(self._app, lease_id, "run"))
 
-    def _give_back(self, *, failed: bool, first: BaseException | None = None) -> RentrollError | None:
-        """Releases once, as the policy says; a failure of it is told, and given to the caller to judge."""
-        app = self._app
-        try:
-            with app.interrupts.shielded():
-                lease = self._to_settle()
-                if lease is None:
-                    return None
-                self._is_settled = True
-                if self._policy.must_release(is_ours=self._leasing is not None, failed=failed):
-                    return self._release(lease)
-                if self._leasing is not None:
-                    self._leasing.hand_over(lease, self._policy.why_it_stays())
-                    told = who_stops(app, app.book.claim(lease.lease_id), app.now())
-                    note(f"{lease.slug} stays and bills; {told}; `{app.stop_command(lease.slug)}` ends it")
-                return None
-        except Interrupted:
-            if first is None:
-                raise
-            return None
+def _write(path: str | None, text: Callable[[], str], what: str) -> None:
+    if path is None:
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - pathlib is not needed to run
+            file.write(text())
+    except OSError as failure:
+        note(f"{what} could not be written to {path}: {failure.strerror}")
 
-    def _to_settle(self) -> "Lease | None":
-        """The lease of which it is still to be settled whether it goes.
 
-        An acquisition that failed has undone what it could: of ours, only a box that became ready is left to us.
-        """
-        if self._is_settled:
-            return None
-        if self._leasing is None:
-            return self._given
-        try:
-            lease = self._app.book.load(self._leasing.want.lease_id)
-        except RentrollError:
-            return None  # there is no ledger in which it could have become ready
-        return lease if lease.phase == "ready" else None
-
-    def _release(self, lease: "Lease") -> RentrollError | None:
-        from ledger.flows.stop import Stop, stop
-
-        app = self._app
-        wish = Stop(
-            lease_id=lease.lease_id,
-            reason="the run ended",
-            cause="run-finished",
-            token=app.random_token(),
-            may_hurry=self._leasing is not None,
-        )
-        try:
-            with self._timed("release"), Progress(app) as progress:
-                stop(app.services(progress.tell), wish)
-        except RentrollError as failure:
-            note(f"{lease.slug} was not given back ({failure.code}): {failure.message}")
-            failure.next_step = app.stop_command(lease.slug)
-            return failure
-        return None
-
-    def _write_timing(self) -> None:
-        path = self._flags["timing_json"]
-        if path is None:
-            return
-        try:
-            Path(path).write_text(
-                json.dumps({"schema": "rentroll.timing/1", "run_id": self.run_id, **self.phases}) + "\n"
-            )
-        except OSError as failure:
-            note(f"the timing could not be written to {path}: {failure.strerror}")
-
-    def _emit(self, lease: "Lease", remote: "RemoteExit") -> None:
-        claim = self._app.book.claim(lease.lease_id)
-        outcome = {
-            "run_id": self.run_id,
-            "exit_code": exit_code(remote),
-            "signal": remote.signal,
-            "duration_seconds": self.phases["command_seconds"],
-            "phases": self.phases,
+def _emit(app: App, one: OneRun) -> None:
+    if one.lease is None:
+        return
+    claim = app.book.claim(one.lease.lease_id)
+    ended = one.ended
+    outcome = (
+        None
+        if ended is None
+        else {
+            "run_id": one.run_id,
+            "exit_code": one.code,
+            "signal": ended.signal,
+            "duration_seconds": ended.duration_ms / 1000,
+            "phases": one.phases.in_seconds(),
         }
-        emit("run", {"lease": lease_object(claim, self._app.now(), self._app.keys_root), "run": outcome})
-
-
-def _told(stage: "Stage") -> None:
-    """The command's own output is what people see while it runs; the flow speaks only where something is amiss."""
-    note(f"{stage.slug}: {stage.name}: {stage.detail}")
-
-
-def exit_code(remote: "RemoteExit") -> int:
-    """The remote code as it is; 128+N for signal N."""
-    if remote.exit_code is not None:
-        return remote.exit_code
-    number = signal.Signals.__members__.get(f"SIG{remote.signal}")
-    return SIGNALS + number if number is not None else RUN_FAILED
-
-
-def _sink(descriptor: int) -> Callable[[bytes], None]:
-    """Writes every byte to one of our own streams, unbuffered, so that nothing waits and nothing is reordered."""
-
-    def write(chunk: bytes) -> None:
-        view = memoryview(chunk)
-        while view:
-            view = view[os.write(descriptor, view) :]
-
-    return write
+    )
+    emit("run", {"lease": lease_object(claim, app.now(), app.keys_root), "run": outcome})

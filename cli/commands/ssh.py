@@ -1,19 +1,20 @@
-"""`rentroll ssh LEASE [-- CMD…]`: a session on the box, or one command, through the system's ssh."""
+"""`rentroll ssh LEASE [-- CMD…]`: a session on the box, or one command, through the system's ssh where there is one."""
 
 import contextlib
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.alive import signs_of_life
 from cli.app import App
+from cli.belonging import require_ours
 from cli.leases import find_or_only
 from cli.options import LeaseName
 from cli.render import say
@@ -22,6 +23,9 @@ from ledger.domain.errors import SshFailure, UsageFailure
 from ledger.domain.lease import decide
 from ledger.flows.work import endpoint_of
 from providers.ssh.openssh import ssh_command
+
+if TYPE_CHECKING:
+    from ledger.domain.ports import Endpoint
 
 END_OF_OURS = "--"
 SIGNAL_BASE = 128
@@ -44,11 +48,13 @@ class _SshCommand(click.Command):
 @click.argument("lease", type=LeaseName(), required=False)
 @click.argument("remote", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
 @click.option("--print", "print_only", is_flag=True, help="Print the command instead.")
+@click.option("--reclaim", is_flag=True, help="Take the lease over from the repository that it belongs to.")
 @click.pass_context
-def command(ctx: click.Context, lease: str | None, remote: tuple[str, ...], print_only: bool) -> int:
+def command(ctx: click.Context, lease: str | None, remote: tuple[str, ...], print_only: bool, reclaim: bool) -> int:
     """Open a session on a box, or run one command there.
 
-    Without LEASE it is the only open lease of this repository; a command then comes after `--`.
+    Without LEASE it is the only open lease of this repository; a command then comes after `--`. The session goes over
+    the connection that is kept open between commands; what is printed works on its own.
     """
     app: App = ctx.obj
     behind = ctx.meta.get(END_OF_OURS)
@@ -56,31 +62,65 @@ def command(ctx: click.Context, lease: str | None, remote: tuple[str, ...], prin
         raise UsageFailure(f"one LEASE stands before --, not {shlex.join((lease or '', *remote))}")
     remote = behind or remote
     claim = find_or_only(app, lease)
-    state = app.register.load(claim.lease_id)
-    line = ssh_command(
-        endpoint_of(state), Path(app.keys_root), argv=remote or None, tty=None if sys.stdin.isatty() else False
-    )
+    state = require_ours(app, claim.lease_id, reclaim=reclaim)
+    endpoint = endpoint_of(state)
+    has_terminal = sys.stdin.isatty()
     if print_only:
-        say(shlex.join(line))
+        tty = None if has_terminal else False
+        say(shlex.join(ssh_command(endpoint, Path(app.keys_root), argv=remote or None, tty=tty)))
         return 0
     sign = e.Touched(cause="ssh")
     decide(state, sign, app.now())
-    if shutil.which("ssh") is None:
-        raise UsageFailure(
-            "there is no ssh on this machine", hint=f"use `rentroll run --id {claim.slug} --no-sync -- CMD`"
-        )
     app.book.record(claim.lease_id, sign)
-    with signs_of_life(app, claim.lease_id, "ssh"):
-        ours, code = _run_to_its_end(line)
+    try:
+        with signs_of_life(app, claim.lease_id, "ssh"):
+            if not app.has_system_ssh:
+                return _through_the_library(app, endpoint, remote, has_terminal=has_terminal)
+            line = _through_the_open_connection(app, endpoint, remote, has_terminal=has_terminal)
+            ours, code = _run_to_its_end(line)
+    except SshFailure as failure:
+        failure.next_step = failure.next_step or _look(claim.slug)
+        raise
     if ours is not None:
         return SIGNAL_BASE + ours
     if code == SSH_FAILED:
         raise SshFailure(
             f"ssh could not work on {claim.slug}, or the command itself ended with {SSH_FAILED}",
             stage="session",
-            next_step=f"rentroll status {claim.slug} --refresh",
+            next_step=_look(claim.slug),
         )
     return SIGNAL_BASE - code if code < 0 else code
+
+
+def _look(slug: str) -> str:
+    return f"rentroll status {slug} --refresh"
+
+
+def _through_the_open_connection(
+    app: App, endpoint: "Endpoint", remote: tuple[str, ...], *, has_terminal: bool
+) -> list[str]:
+    """The ssh that uses the connection that `run` keeps open, which is opened if there is none.
+
+    Raises SshFailure naming the stage where the box cannot be reached.
+    """
+    from providers.ssh.control import answers, socket_path
+    from providers.ssh.multiplex import options, started
+
+    keys_root = Path(app.keys_root)
+    path = socket_path(endpoint, keys_root)
+    if path is None or not answers(path):
+        started(endpoint, keys_root)
+    tty = None if has_terminal else False
+    return ssh_command(endpoint, keys_root, argv=remote or None, tty=tty, extra=options(endpoint, keys_root))
+
+
+def _through_the_library(app: App, endpoint: "Endpoint", remote: tuple[str, ...], *, has_terminal: bool) -> int:
+    from providers.ssh.connection import connect
+    from providers.ssh.openssh import quote_argv
+
+    term = (app.variable("TERM") or "xterm") if has_terminal and not remote else None
+    with connect(endpoint, Path(app.keys_root)) as connection:
+        return connection.converse(quote_argv(remote) if remote else None, term=term)
 
 
 def _run_to_its_end(line: Sequence[str]) -> tuple[int | None, int]:

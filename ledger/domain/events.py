@@ -228,7 +228,13 @@ class SyncFinished(Event, frozen=True, kw_only=True):
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
-    """A command is about to start on the box; also its first sign of life."""
+    """A command is about to start on the box; also a sign of life.
+
+    `command` is argv, the words of a line for the shell, or the name of a script, as `kind` says (argv, shell, script).
+    `commit` is what was checked out here, and `dirty` whether the tree differed from it, where somebody looked;
+    `manifest_digest` is that of the tree that was copied for it, null where nothing was. `fence` is the token of the
+    workspace's lock on the box, null where the box keeps none.
+    """
 
     TYPE = "run-started"
     run_id: str
@@ -237,10 +243,19 @@ class RunStarted(Event, frozen=True, kw_only=True):
     repository: Repository | None
     host: str
     pid: int
+    kind: str = "argv"
+    commit: str | None = None
+    dirty: bool | None = None
+    manifest_digest: str | None = None
+    fence: int | None = None
 
 
 class RunFinished(Event, frozen=True, kw_only=True):
-    """A command ended: with an exit code, by a signal, or (both null) in a way that is not known."""
+    """A command ended: with an exit code, by a signal, or (both null) in a way that is not known.
+
+    Where `detached` is true it may still run, and only nobody follows it any more; a later one then tells its end.
+    `phases` are the lengths in milliseconds of what came before and of the command itself, by name.
+    """
 
     TYPE = "run-finished"
     run_id: str
@@ -249,6 +264,8 @@ class RunFinished(Event, frozen=True, kw_only=True):
     duration_ms: int
     stdout_bytes: int
     stderr_bytes: int
+    detached: bool = False
+    phases: dict[str, int] = {}
     failure: str | None = None
 
 

@@ -36,6 +36,8 @@ def _changes(lease: Lease, fact: Recorded) -> dict[str, Any]:
         case e.RunStarted() as event:
             return {"open_runs": (*lease.open_runs, event.run_id), "touched_at": at}
         case e.RunFinished() as event:
+            if event.detached:
+                return {"touched_at": at}
             runs = tuple(run for run in lease.open_runs if run != event.run_id)
             return {"open_runs": runs, "finished_run": event.run_id, "touched_at": at}
         case e.Touched() as event:

@@ -16,6 +16,24 @@ from ledger.domain.errors import CredentialsFailure, ProviderFailure
 from ledger.domain.instance import Account as Account
 from ledger.domain.instance import Instance as Instance
 from ledger.domain.instance import Inventory as Inventory
+from ledger.domain.working import Begun as Begun
+from ledger.domain.working import Committed as Committed
+from ledger.domain.working import Ended as Ended
+from ledger.domain.working import Entry as Entry
+from ledger.domain.working import Holder as Holder
+from ledger.domain.working import JobSpec as JobSpec
+from ledger.domain.working import NoAgent as NoAgent
+from ledger.domain.working import Place as Place
+from ledger.domain.working import PlaceFailure as PlaceFailure
+from ledger.domain.working import Progress as Progress
+from ledger.domain.working import RemoteRun as RemoteRun
+from ledger.domain.working import Running as Running
+from ledger.domain.working import Sink as Sink
+from ledger.domain.working import Survey as Survey
+from ledger.domain.working import Tty as Tty
+from ledger.domain.working import UnknownRun as UnknownRun
+from ledger.domain.working import Workspace as Workspace
+from ledger.domain.working import WorkspaceBusy as WorkspaceBusy
 
 
 class CreateRequest(Struct, frozen=True, kw_only=True):
@@ -160,6 +178,49 @@ class Box(Protocol):
         """Whether a box that may be a lease's accepts its key: no fault raises, and nothing is pinned."""
         ...
 
+    def open(
+        self,
+        endpoint: Endpoint,
+        place: Place,
+        holder: Holder,
+        *,
+        wait_s: float,
+        waiting: Callable[[Holder], None] = ...,
+    ) -> Workspace:
+        """Takes the lock of a workspace. `waiting` is told once who holds it, where it has to be waited for.
+
+        Raises WorkspaceBusy after `wait_s` seconds, NoAgent where the box has no python3.
+        """
+        ...
+
+    def attach(
+        self,
+        endpoint: Endpoint,
+        place: Place,
+        run_id: str,
+        *,
+        from_stdout: int = 0,
+        from_stderr: int = 0,
+        stdin: int | None = None,
+        on_stdout: Sink,
+        on_stderr: Sink,
+        told: Callable[[str], None] = ...,
+    ) -> Running:
+        """Follows a run from these offsets, one that has ended as well. Raises UnknownRun."""
+        ...
+
+    def runs(self, endpoint: Endpoint, place: Place) -> list[RemoteRun]:
+        """The runs that the box remembers of this lease."""
+        ...
+
+    def stop_run(self, endpoint: Endpoint, place: Place, run_id: str, *, grace_s: float) -> Ended:
+        """Ends a run: INT, TERM after the grace, then KILL. One that has ended is left as it is. Raises UnknownRun."""
+        ...
+
+    def warm(self, endpoint: Endpoint) -> None:
+        """Begins in the background to keep a connection open for the commands to come. Takes no time, never fails."""
+        ...
+
 
 class KeyStore(Protocol):
     """Each lease's own key pair on this machine: `keys/<lease_id>/`, 0700 and 0600."""
@@ -216,4 +277,8 @@ class Interrupts(Protocol):
 
     def shielded(self) -> AbstractContextManager[None]:
         """Holds the first signal back until the block ends; a second one still ends the process at once."""
+        ...
+
+    def again(self) -> AbstractContextManager[None]:
+        """While the block lasts a further signal raises `Interrupted` where the work stands, as the first one did."""
         ...

@@ -11,6 +11,8 @@ from ledger.flows.waiting import CALL_TIMEOUT_S, pause, time_left_s
 DEFINITIVE_STAGES = ("host-key",)
 SSH_RETRY_S = 1.0
 TERMINAL_STATUSES = ("stopped",)
+ADDRESS = "address"
+"""The stage that tells of the box's address: from here on it is its SSH server that is waited for."""
 
 
 def wait_until_ready(services: Services, lease_id: str, *, stop_at_s: float) -> Lease:
@@ -68,6 +70,7 @@ def _wait_for_ssh(services: Services, lease: Lease, instance: Instance, limit_s:
         lease_id=lease.lease_id, host=instance.ip, port=request.ssh_port, user=request.ssh_user, host_key=None
     )
     ports = tuple(dict.fromkeys((request.ssh_port, 22)))
+    services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name=ADDRESS, detail=instance.ip))
     while True:
         try:
             facts = services.box.check(endpoint, ports=ports, timeout_s=time_left_s(services, limit_s))

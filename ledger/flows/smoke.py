@@ -4,7 +4,6 @@ Whatever happens from the first create on, an armed cleanup gives that one lease
 what is anybody else's: others' boxes come and go (W-39).
 """
 
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from decimal import Decimal
@@ -12,14 +11,14 @@ from decimal import Decimal
 from msgspec import Struct
 
 from ledger.domain.errors import Interrupted
-from ledger.domain.ports import Inventory, KeyRejected, RemoteExit
+from ledger.domain.ports import Inventory, KeyRejected
 from ledger.domain.smoke import Left, NotAsExpected, NotFit
 from ledger.domain.state import Lease
 from ledger.flows.acquire import CLOCK_SKEW_MAX_S, Wanted, acquire
 from ledger.flows.services import Services
 from ledger.flows.smoke_cleanup import PAUSE_S, Cleaned, Cleanup, in_words
 from ledger.flows.stop import Stop, stop
-from ledger.flows.work import Job, remote_line, run
+from ledger.flows.work import Job, run
 
 GONE_TRIES = 30
 """So many inventories, `PAUSE_S` apart, may still list a box whose lease is released (SMK-05)."""
@@ -136,7 +135,7 @@ class _Story:
             lease = acquire(services, self._wish.wanted)
             said.append(f"{lease.slug} is ready: box {lease.instance_id}")
         with self._step("command") as said:
-            self._require_exact_answer(lease, said)
+            self._require_exact_answer(said)
         with self._step("list") as said:
             self._require_listed(lease, said)
         with self._step("stop") as said:
@@ -151,7 +150,7 @@ class _Story:
                 raise NotAsExpected("left", "; ".join(left))
             said.append("no open lease, no key folder")
 
-    def _require_exact_answer(self, lease: Lease, said: list[str]) -> None:
+    def _require_exact_answer(self, said: list[str]) -> None:
         """A command through the box's shell, whose whole output is known beforehand (SMK-15)."""
         expected = f"live smoke of {self._lease_id}\n"
         shown = bytearray()
@@ -159,14 +158,14 @@ class _Story:
             run_id=self._wish.run_id,
             lease_id=self._lease_id,
             command=COMMAND,
-            line=remote_line(lease, self._wish.run_id, shlex.join(COMMAND)),
             repository=self._wish.wanted.repository,
             stdin=None,
             on_stdout=shown.extend,
             on_stderr=lambda _chunk: None,
+            plain=True,
         )
         ended = run(self._services, job, lambda _lease_id: nullcontext())
-        if ended != RemoteExit(exit_code=0) or bytes(shown) != expected.encode():
+        if (ended.exit_code, ended.signal) != (0, None) or bytes(shown) != expected.encode():
             answer = bytes(shown[:SHOWN_MAX]).decode(errors="backslashreplace")
             how = f"signal {ended.signal}" if ended.exit_code is None else f"exit code {ended.exit_code}"
             raise NotAsExpected("output", f"expected the one line {expected!r} and exit code 0, not {answer!r}, {how}")

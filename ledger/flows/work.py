@@ -1,139 +1,246 @@
 """Running a command on a ready box, with its start, its signs of life and its end in the ledger."""
 
 import shlex
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from msgspec import Struct
 
 from ledger.domain import events as e
-from ledger.domain.errors import Conflict, Interrupted, RentrollError, SshFailure
-from ledger.domain.ports import Endpoint, RemoteCommand, RemoteExit
-from ledger.domain.refusals import Refused
-from ledger.domain.state import Lease, Phase
+from ledger.domain.errors import Interrupted, RentrollError, SshFailure
+from ledger.domain.ports import (
+    Ended,
+    Endpoint,
+    Holder,
+    JobSpec,
+    NoAgent,
+    RemoteCommand,
+    Running,
+    Sink,
+    Tty,
+    Workspace,
+)
+from ledger.domain.state import Lease
+from ledger.domain.units import milliseconds_between
+from ledger.flows.follow import Followed, follow
+from ledger.flows.phases import Phases
+from ledger.flows.places import endpoint_of as endpoint_of
+from ledger.flows.places import holder_of as holder_of
+from ledger.flows.places import in_words as in_words
+from ledger.flows.places import place_of as place_of
+from ledger.flows.places import work_dir as work_dir
+from ledger.flows.record import LOST, Record
 from ledger.flows.services import Services, Stage
 
 SIGN_OF_LIFE_S = 60.0
+LOCK_TIMEOUT_S = 600.0
+"""How long a second client waits for the workspace."""
+NO_SCRIPT = "a script and variables need python3 on the box, where neither shows to others"
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """One command for the box of one lease. `command` is argv as it was given; `line` is what the box's sh runs."""
+    """One command for the box of one lease.
+
+    `command` is argv as it was given; with `kind` `shell` its words are joined to a line for `sh -c`, with `script` it
+    names the file whose bytes `script` is. `env` are the variables that a person asked for. A `plain` one leaves
+    nothing on the box, and ends with its connection. `on_starting` is called just before it runs,
+    and `on_running` is given the job just after.
+    """
 
     run_id: str
     lease_id: str
     command: tuple[str, ...]
-    line: str
     repository: e.Repository | None
     stdin: int | None
-    on_stdout: Callable[[bytes], None]
-    on_stderr: Callable[[bytes], None]
+    on_stdout: Sink
+    on_stderr: Sink
+    kind: str = "argv"
+    script: bytes | None = None
+    env: dict[str, str] = {}
+    tty: Tty | None = None
+    commit: str | None = None
+    lock_timeout_s: float = LOCK_TIMEOUT_S
+    plain: bool = False
+    on_starting: Callable[[], None] | None = None
+    on_running: Callable[[Running], None] | None = None
 
 
-def remote_line(lease: Lease, run_id: str, command: str) -> str:
-    """The line that runs a command in the lease's work folder, made if missing, with the variables a job may read.
+class Left(Interrupted):
+    """A person left a job to itself: it goes on, and so does its box."""
 
-    `command` is already quoted for sh. `~/` at the start of the work root is the login's home.
-    """
-    request = lease.request
-    if request is None:
-        raise ValueError("a ready lease was requested")
-    variables = {
+
+def variables(lease: Lease, run_id: str) -> dict[str, str]:
+    """What every job may read of itself."""
+    return {
         "RENTROLL_LEASE_ID": lease.lease_id,
         "RENTROLL_RUN_ID": run_id,
         "RENTROLL_INSTANCE_ID": lease.instance_id or "",
     }
-    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
-    folder = work_dir(lease)
-    return f"mkdir -p {folder} && cd {folder} && export {exports} && exec {command}"
 
 
-def work_dir(lease: Lease) -> str:
-    """The lease's work folder on the box, quoted for sh."""
-    if lease.request is None:
-        raise ValueError("a ready lease was requested")
-    root = lease.request.work_root.rstrip("/")
-    if root.startswith("~/"):
-        return f'"$HOME"/{shlex.quote(f"{root[2:]}/{lease.lease_id}")}'
-    return shlex.quote(f"{root}/{lease.lease_id}")
+def run(
+    services: Services,
+    job: Job,
+    alive: Callable[[str], AbstractContextManager[None]],
+    *,
+    phases: Phases | None = None,
+    prepare: Callable[[Workspace], tuple[str, bool | None]] | None = None,
+) -> Ended:
+    """Runs the job to its end, under the workspace's lock, and gives how it ended.
 
-
-def endpoint_of(lease: Lease) -> Endpoint:
-    """Where the box of a ready lease answers, as it was recorded: never from today's settings (scenario SSH-01)."""
-    if lease.phase is not Phase.READY or lease.ready is None:
-        raise Refused(lease, "not-ready", f"it is {lease.phase}, not ready")
-    ready = lease.ready
-    return Endpoint(lease_id=lease.lease_id, host=ready.host, port=ready.port, user=ready.user, host_key=ready.host_key)
-
-
-def run(services: Services, job: Job, alive: Callable[[str], AbstractContextManager[None]]) -> RemoteExit:
-    """Runs the job to its end. `alive(lease_id)` keeps signs of life coming while its block lasts.
-
-    Raises `SshFailure` where the connection was lost; the ledger then has the run's end as not known.
+    `alive(lease_id)` keeps signs of life coming while its block lasts. `prepare` is given the locked workspace before
+    anything starts, copies the tree, and gives its digest and whether it differs from the commit. Raises
+    `WorkspaceBusy`, and `SshFailure` where the connection was lost for too long: the ledger then has the end as not
+    known. Raises `Interrupted` after the job was told, and `Left` where it was left to itself.
     """
+    phases = phases or Phases(services.clock.monotonic_s)
     lease = services.book.load(job.lease_id)
     endpoint = endpoint_of(lease)
-    started = e.RunStarted(
+    with alive(job.lease_id):
+        sign_where_due(services, lease)
+        if job.plain:
+            return _run_plain(services, lease, endpoint, job, phases)
+        try:
+            with phases.timed("ssh"):
+                workspace = open_workspace(services, lease, endpoint, job)
+        except NoAgent as without:
+            _require_plain(job, without, prepare is not None)
+            services.tell(
+                Stage(
+                    lease_id=lease.lease_id,
+                    slug=lease.slug,
+                    name="no python3 on the box",
+                    detail="the command ends with the connection, and nothing else is kept of it there",
+                )
+            )
+            return _run_plain(services, lease, endpoint, job, phases)
+        with workspace:
+            digest = dirty = None
+            if prepare is not None:
+                with phases.timed("sync"):
+                    digest, dirty = prepare(workspace)
+            return _run_kept(services, lease, workspace, job, phases, digest, dirty)
+
+
+def open_workspace(services: Services, lease: Lease, endpoint: Endpoint, job: Job) -> Workspace:
+    """The workspace under its lock. Who has to wait is told once for whom."""
+
+    def waiting(holder: Holder) -> None:
+        services.tell(
+            Stage(lease_id=lease.lease_id, slug=lease.slug, name="waiting", detail=f"the box is {in_words(holder)}")
+        )
+
+    holder = holder_of(services, "run", job.run_id)
+    return services.box.open(endpoint, place_of(lease), holder, wait_s=job.lock_timeout_s, waiting=waiting)
+
+
+def sign_where_due(services: Services, lease: Lease) -> None:
+    """A sign of life before the box is touched, where its time could end before the next one comes by itself."""
+    end = lease.expires_at
+    if end is not None and milliseconds_between(services.clock.now(), end) < 2 * SIGN_OF_LIFE_S * 1000:
+        services.book.record(lease.lease_id, e.Touched(cause="run"))
+
+
+def _run_kept(
+    services: Services,
+    lease: Lease,
+    workspace: Workspace,
+    job: Job,
+    phases: Phases,
+    digest: str | None,
+    dirty: bool | None,
+) -> Ended:
+    """Under the supervisor on the box: the job needs no connection."""
+    record = Record(services, lease, job, phases)
+    record.started(fence=workspace.token, digest=digest, dirty=dirty)
+    spec = JobSpec(
         run_id=job.run_id,
-        command=job.command,
-        work_dir=f"{lease.request.work_root if lease.request else ''}/{lease.lease_id}",
-        repository=job.repository,
-        host=services.host,
-        pid=services.pid,
+        argv=job.command if job.kind == "argv" else None,
+        shell=" ".join(job.command) if job.kind == "shell" else None,
+        script=job.script,
+        env=job.env | variables(lease, job.run_id) | {"RENTROLL_FENCE": str(workspace.token)},
+        tty=job.tty,
+        stdin=job.stdin,
     )
-    if not services.book.record(job.lease_id, started).appended:
-        raise Conflict(f"run {job.run_id} is started already", lease_id=job.lease_id)
-    began_s = services.clock.monotonic_s()
-    counted = _Counted(job)
-    remote: RemoteExit | None = None
-    failure: str | None = None
+
+    def begin() -> Running:
+        if job.on_starting is not None:
+            job.on_starting()
+        running = workspace.start(spec, record.stdout, record.stderr, told=record.tell)
+        if job.on_running is not None:
+            job.on_running(running)
+        return running
+
     try:
-        with alive(job.lease_id):
-            remote = services.box.run(endpoint, counted.command)
-    except SshFailure as lost:
-        failure = lost.message
+        with phases.timed("command"):
+            followed = follow(begin, services.interrupts)
+    except (RentrollError, Interrupted) as failure:
+        # Where the connection broke, or a signal came, the box may have begun it already.
+        record.ended(Followed(ended=None, by=failure), goes_on=isinstance(failure, SshFailure | Interrupted))
         raise
-    except Interrupted as interrupted:
-        failure = str(interrupted)
+    record.ended(followed)
+    return end_of(followed, job.run_id)
+
+
+def end_of(followed: Followed, run_id: str) -> Ended:
+    """The known end of a job that was followed; raises what broke it off, `Left`, or `SshFailure`."""
+    if followed.left:
+        raise Left(signal.SIGINT)
+    if followed.by is not None:
+        raise followed.by
+    if followed.ended is None or not followed.ended.known:
+        raise SshFailure(f"how {run_id} ended is not known: {LOST}", stage="session")
+    return followed.ended
+
+
+def _require_plain(job: Job, without: NoAgent, syncs: bool) -> None:
+    """What a box without python3 cannot do is refused."""
+    if job.script is not None or job.env or syncs:
+        what = "the working tree cannot be copied" if syncs else NO_SCRIPT
+        raise NoAgent(f"{without.message}: {what}", stage=without.stage, hint="install python3 on the box")
+
+
+def _run_plain(services: Services, lease: Lease, endpoint: Endpoint, job: Job, phases: Phases) -> Ended:
+    """In a session of SSH, which takes the command with it when it ends."""
+    record = Record(services, lease, job, phases)
+    record.started()
+    words = ("sh", "-c", " ".join(job.command)) if job.kind == "shell" else job.command
+    command = RemoteCommand(
+        line=_plain_line(lease, job.run_id, shlex.join(words)),
+        stdin=job.stdin,
+        on_stdout=record.stdout,
+        on_stderr=record.stderr,
+    )
+    followed = Followed(ended=None)
+    began_s = services.clock.monotonic_s()
+    try:
+        with phases.timed("command"):
+            remote = services.box.run(endpoint, command)
+        ended = Ended(
+            exit_code=remote.exit_code,
+            signal=remote.signal,
+            stdout_bytes=record.stdout.bytes,
+            stderr_bytes=record.stderr.bytes,
+            duration_ms=round((services.clock.monotonic_s() - began_s) * 1000),
+        )
+        followed = Followed(ended=ended)
+    except (RentrollError, Interrupted) as failure:
+        followed = Followed(ended=None, by=failure)
         raise
     finally:
-        finished = e.RunFinished(
-            run_id=job.run_id,
-            exit_code=remote.exit_code if remote else None,
-            signal=remote.signal if remote else None,
-            duration_ms=round((services.clock.monotonic_s() - began_s) * 1000),
-            stdout_bytes=counted.stdout_bytes,
-            stderr_bytes=counted.stderr_bytes,
-            failure=failure,
-        )
-        _record_end(services, lease, finished)
-    return remote
+        record.ended(followed, goes_on=False)
+    return ended
 
 
-def _record_end(services: Services, lease: Lease, finished: e.RunFinished) -> None:
-    """The command is over whatever the ledger says: a failure to record it is told, and takes nothing else away."""
-    with services.interrupts.shielded():
-        try:
-            services.book.record(lease.lease_id, finished)
-        except RentrollError as failure:
-            services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="run not recorded", detail=str(failure)))
+def _plain_line(lease: Lease, run_id: str, command: str) -> str:
+    """The line that runs a command in the lease's work folder, made if missing, with the variables a job may read.
 
-
-class _Counted:
-    """A job's command whose sinks count the bytes that pass."""
-
-    def __init__(self, job: Job) -> None:
-        self.stdout_bytes = 0
-        self.stderr_bytes = 0
-        self._job = job
-        self.command = RemoteCommand(line=job.line, stdin=job.stdin, on_stdout=self._stdout, on_stderr=self._stderr)
-
-    def _stdout(self, chunk: bytes) -> None:
-        self.stdout_bytes += len(chunk)
-        self._job.on_stdout(chunk)
-
-    def _stderr(self, chunk: bytes) -> None:
-        self.stderr_bytes += len(chunk)
-        self._job.on_stderr(chunk)
+    `command` is already quoted for sh. `~/` at the start of the work root is the login's home.
+    """
+    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables(lease, run_id).items())
+    folder = work_dir(lease)
+    return f"mkdir -p {folder} && cd {folder} && export {exports} && exec {command}"
 
 
 def must_release(*, policy: str | None, is_ours: bool, keep: bool, keep_on_failure: bool, failed: bool) -> bool:

@@ -15,6 +15,7 @@ from providers.emulator.processes import Process, start
 from providers.emulator.reaper import kill_all
 
 _SFTP_VERSION = 3
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class _Server(asyncssh.SSHServer):
@@ -41,6 +42,10 @@ class _Server(asyncssh.SSHServer):
 
     def session_requested(self) -> "_Session":
         return _Session(self._box)
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        """A forwarded port: to what listens on the box itself, never through it to another machine."""
+        return dest_host in _LOOPBACK
 
 
 class _Session(asyncssh.SSHServerProcess[bytes]):

@@ -1,18 +1,37 @@
-"""The port `ledger.domain.ports.Box` over SSH: a connection for each call, opened with the lease's own key."""
+"""The port `ledger.domain.ports.Box` over SSH, with the lease's own key.
+
+Work on a box goes over the system's `ssh`, whose connection stays open, or over paramiko where there is none; a first
+look at a box, which trusts nothing yet, always over paramiko, which only then is imported.
+"""
 
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
-
-from msgspec.structs import replace
+from typing import TYPE_CHECKING
 
 from ledger.domain.errors import Interrupted, SshFailure
-from ledger.domain.ports import BoxFacts, Endpoint, Probe, RemoteCommand, RemoteExit
-from providers.ssh import proof, readiness
-from providers.ssh.connection import connect
-from providers.ssh.handshake import Limits
+from ledger.domain.ports import (
+    BoxFacts,
+    Ended,
+    Endpoint,
+    Holder,
+    Place,
+    Probe,
+    RemoteCommand,
+    RemoteExit,
+    RemoteRun,
+    Sink,
+    UnknownRun,
+)
+from providers.ssh.agent_session import AgentSession, open_session
 from providers.ssh.keys import LeaseKeys
+from providers.ssh.running import RECONNECT_S, RunningJob, attach, ended_of
+from providers.ssh.workspace import LockedWorkspace, take_lock
+
+if TYPE_CHECKING:
+    from providers.ssh.channel import Channel, Opener
+    from providers.ssh.handshake import Limits
 
 GRACE_S: dict[int, float] = {signal.SIGINT: 10.0, signal.SIGTERM: 0.5, signal.SIGHUP: 0.5}
 """How long it may take to tell an interrupted command and to see it end, by the signal.
@@ -21,16 +40,38 @@ After SIGTERM the box's DELETE has to leave within two seconds.
 """
 
 
-class SshBox:
-    """Reaches boxes with the keys of `keys`."""
+def _silent(_said: object) -> None:
+    """Told of what nobody wants to know."""
 
-    def __init__(self, keys: LeaseKeys, *, limits: Limits | None = None) -> None:
+
+class SshBox:
+    """Reaches boxes with the keys of `keys`.
+
+    With `use_library` the system's `ssh` is left alone. `reconnect_s` is how long a lost connection is opened again.
+    """
+
+    def __init__(
+        self,
+        keys: LeaseKeys,
+        *,
+        limits: "Limits | None" = None,
+        use_library: bool = False,
+        reconnect_s: float = RECONNECT_S,
+    ) -> None:
         self._keys = keys
-        self._limits = limits or Limits()
+        self._limits = limits
+        self._use_library = use_library
+        self._reconnect_s = reconnect_s
 
     def check(self, endpoint: Endpoint, *, ports: Sequence[int], timeout_s: float | None = None) -> BoxFacts:
         """One staged attempt. Raises SshFailure with the furthest stage that any port reached."""
-        limits = self._limits if timeout_s is None else replace(self._limits, end_s=monotonic() + timeout_s)
+        from msgspec.structs import replace
+
+        from providers.ssh import readiness
+
+        limits = self._all_limits()
+        if timeout_s is not None:
+            limits = replace(limits, end_s=monotonic() + timeout_s)
         return readiness.check(endpoint, self._keys.root, ports=ports, limits=limits)
 
     def run(self, endpoint: Endpoint, command: RemoteCommand) -> RemoteExit:
@@ -40,6 +81,8 @@ class SshBox:
         is broken off in another way (a sink that fails) the command is hung up. Raises SshFailure naming the stage, and
         whatever a sink raised.
         """
+        from providers.ssh.connection import connect
+
         with (
             connect(endpoint, self._keys.root, limits=self._limits) as connection,
             connection.start(command) as session,
@@ -57,4 +100,118 @@ class SshBox:
 
     def probe(self, endpoint: Endpoint, public_key: str) -> Probe:
         """Whether the server accepts the lease's key and no other. No fault raises; nothing is pinned."""
-        return proof.probe(endpoint, public_key, self._keys.root, limits=self._limits)
+        from providers.ssh import proof
+
+        return proof.probe(endpoint, public_key, self._keys.root, limits=self._all_limits())
+
+    def open(
+        self,
+        endpoint: Endpoint,
+        place: Place,
+        holder: Holder,
+        *,
+        wait_s: float,
+        waiting: Callable[[Holder], None] = _silent,
+    ) -> LockedWorkspace:
+        """Takes the lock of a workspace. Raises WorkspaceBusy, NoAgent, SshFailure naming the stage."""
+        opener = self._opener(endpoint)
+        session, token = take_lock(opener, place, holder, wait_s=wait_s, waiting=waiting)
+        return LockedWorkspace(
+            session, opener, place, token, endpoint=endpoint, keys_root=self._keys.root, reconnect_s=self._reconnect_s
+        )
+
+    def attach(
+        self,
+        endpoint: Endpoint,
+        place: Place,
+        run_id: str,
+        *,
+        from_stdout: int = 0,
+        from_stderr: int = 0,
+        stdin: int | None = None,
+        on_stdout: Sink,
+        on_stderr: Sink,
+        told: Callable[[str], None] = _silent,
+    ) -> RunningJob:
+        """Follows a run from these offsets, one that has ended as well. Raises UnknownRun, NoAgent, SshFailure."""
+        at = (from_stdout, from_stderr)
+        session = self.talk(endpoint, place)
+        try:
+            attached = attach(session, run_id, at, has_input=stdin is not None)
+        except BaseException:
+            session.close()
+            raise
+        running = RunningJob(
+            session,
+            run_id,
+            again=lambda: self.talk(endpoint, place),
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            told=told,
+            stdin=stdin,
+            at=at,
+            reconnect_s=self._reconnect_s,
+        )
+        running.begin(attached)
+        return running
+
+    def runs(self, endpoint: Endpoint, place: Place) -> list[RemoteRun]:
+        """The runs that the box remembers, oldest first."""
+        with self.talk(endpoint, place) as session:
+            session.send({"op": "runs"})
+            return [_remote_run(each) for each in session.hear("runs")["runs"]]
+
+    def stop_run(self, endpoint: Endpoint, place: Place, run_id: str, *, grace_s: float) -> Ended:
+        """Ends a run. Raises UnknownRun, NoAgent, SshFailure."""
+        with self.talk(endpoint, place) as session:
+            session.send({"op": "stop", "run_id": run_id, "grace_ms": round(grace_s * 1000)})
+            told = session.hear("stopped", "lost", "unknown")
+            if told["is"] == "unknown":
+                raise UnknownRun(f"{session.where}: the box does not know the run {run_id}.", stage="session")
+            return _lost() if told["is"] == "lost" else ended_of(told)
+
+    def talk(self, endpoint: Endpoint, place: Place) -> AgentSession:
+        """A channel to the agent of a place, after its hello. Raises NoAgent, SshFailure naming the stage."""
+        return open_session(self._opener(endpoint), place)
+
+    def warm(self, endpoint: Endpoint) -> None:
+        """Begins to keep a connection open. Takes no time, never fails."""
+        if self._use_library:
+            return
+        from providers.ssh.multiplex import warm
+
+        warm(endpoint, self._keys.root)
+
+    def _opener(self, endpoint: Endpoint) -> "Opener":
+        return lambda line: self._open(endpoint, line)
+
+    def _open(self, endpoint: Endpoint, line: str) -> "Channel":
+        if not self._use_library:
+            from providers.ssh import system_ssh
+
+            with contextlib.suppress(FileNotFoundError):
+                return system_ssh.open_channel(endpoint, self._keys.root, line)
+        from providers.ssh import library_ssh
+
+        return library_ssh.open_channel(endpoint, self._keys.root, line, limits=self._limits)
+
+    def _all_limits(self) -> "Limits":
+        from providers.ssh.handshake import Limits
+
+        return self._limits or Limits()
+
+
+def _remote_run(told: dict[str, object]) -> RemoteRun:
+    running = bool(told["running"])
+    ended = None if running else _lost() if told["lost"] else ended_of(told)
+    return RemoteRun(
+        run_id=str(told["run_id"]),
+        pid=told["pid"] if isinstance(told["pid"], int) else None,
+        running=running,
+        ended=ended,
+        started_at=told["started_at"] if isinstance(told["started_at"], float) else None,
+    )
+
+
+def _lost() -> Ended:
+    return Ended(exit_code=None, stdout_bytes=0, stderr_bytes=0, duration_ms=0, known=False)

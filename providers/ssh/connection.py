@@ -80,6 +80,47 @@ class Connection:
             raise SshFailure(f"{self.where}: the box runs no command: {reason(error)}.", stage="session") from error
         return session
 
+    def open(self, line: str, *, timeout_s: float = _CHANNEL_S) -> Any:
+        """A paramiko channel on which the box's login shell runs `line`.
+
+        Raises SshFailure (stage `session`) where the box does not begin to run it within `timeout_s` seconds.
+        """
+        end_s = monotonic() + timeout_s
+        try:
+            channel = self._transport.open_session(timeout=timeout_s)
+            with within(end_s - monotonic(), channel):
+                channel.exec_command(line.encode(errors="surrogateescape"))
+        except BROKEN as error:
+            raise SshFailure(f"{self.where}: the box runs no command: {reason(error)}.", stage="session") from error
+        return channel
+
+    def lost(self) -> SshFailure:
+        """Why the connection ended."""
+        return SshFailure(f"{self.where}: the connection was lost ({self._lost()}).", stage="session")
+
+    def converse(self, line: str | None, *, term: str | None) -> int:
+        """A session with our own stdin, stdout and stderr (`providers.ssh.interactive`). Raises SshFailure."""
+        from providers.ssh.interactive import converse
+
+        exit_signals = self._transport.packetizer.exit_signals
+        return converse(
+            self._transport, self.where, line, term=term, exit_signal=lambda number: exit_signals.pop(number, None)
+        )
+
+    def open_port(self, port: int) -> Any:
+        """A channel to what listens on the box's own loopback. Raises SshFailure where nothing does."""
+        try:
+            return self._transport.open_channel(
+                "direct-tcpip", ("localhost", port), ("127.0.0.1", 0), timeout=_CHANNEL_S
+            )
+        except BROKEN as error:
+            raise SshFailure(f"{self.where}: port {port}: {reason(error)}.", stage="session") from error
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is still there, as far as is known."""
+        return bool(self._transport.is_active())
+
     def close(self) -> None:
         """Ends the connection and its threads; may be called again."""
         self._closing.set()

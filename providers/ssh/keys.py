@@ -6,7 +6,6 @@ loaded by `make` alone.
 """
 
 import re
-import shutil
 from pathlib import Path
 
 from ledger.domain.errors import UsageFailure
@@ -84,13 +83,18 @@ class LeaseKeys:
         return line
 
     def destroy(self, lease_id: str) -> None:
-        """Removes the lease's folder; does nothing where it is gone already.
+        """Ends the connections that were opened with the key and removes the lease's folder, if they are there still.
 
         Unlinks only: overwriting proves nothing on a copy-on-write or journalling disk. Raises UsageFailure where
         it cannot be removed.
         """
+        from providers.ssh.control import end_masters
+
         folder = lease_folder(self.root, lease_id)
+        end_masters(self.root, lease_id)
         try:
+            import shutil  # late: it is not needed to work on a box
+
             shutil.rmtree(folder)
             sync_folder(self.root)
         except FileNotFoundError:
@@ -139,4 +143,6 @@ def _remove(files: list[Path], *, folder: Path | None) -> None:
     for file in files:
         file.unlink(missing_ok=True)
     if folder is not None:
+        import shutil
+
         shutil.rmtree(folder, ignore_errors=True)

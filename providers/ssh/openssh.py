@@ -1,10 +1,11 @@
 """The system's own `ssh` under the same rules as ours: the lease's key, the lease's known hosts, nothing else.
 
-Pure; the options are those of ssh(1) and ssh_config(5). For interactive sessions and for `--print`.
+Pure; the options are those of ssh(1) and ssh_config(5). For interactive sessions, for `--print`, for forwarded
+ports and for the file that editors include.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ledger.domain.ports import Endpoint
@@ -18,18 +19,13 @@ def quote_argv(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def ssh_command(
-    endpoint: Endpoint, keys_root: Path, *, argv: Sequence[str] | None = None, tty: bool | None = None
-) -> list[str]:
-    """The `ssh` command line for a box; `shlex.join` of it can be pasted into a shell.
+def strict_options(endpoint: Endpoint, keys_root: Path) -> dict[str, str]:
+    """What every connection to a box insists on, by the names of ssh_config(5).
 
-    `keys_root` is the folder of all leases' keys; `argv` is the remote command, passed on verbatim, or None for a
-    login session. `tty` asks for a terminal; None asks for one when there is no command. A host key that the ledger
-    knows must be pinned in known_hosts and is required; otherwise the first one that is seen is kept.
-    Raises UsageFailure for a bad lease id.
+    `keys_root` is the folder of all leases' keys. A host key that the ledger knows must be pinned in known_hosts and is
+    required; otherwise the first one that is seen is kept. Raises UsageFailure for a bad lease id.
     """
-    terminal = argv is None if tty is None else tty
-    options = {
+    return {
         # As an option, since `-i` looks for the file before it has expanded the name.
         "IdentityFile": _quoted(private_key_path(keys_root, endpoint.lease_id)),
         "IdentitiesOnly": "yes",
@@ -45,6 +41,24 @@ def ssh_command(
         "ConnectTimeout": str(CONNECT_TIMEOUT_S),
         "ServerAliveInterval": "30",
     }
+
+
+def ssh_command(
+    endpoint: Endpoint,
+    keys_root: Path,
+    *,
+    argv: Sequence[str] | None = None,
+    tty: bool | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> list[str]:
+    """The `ssh` command line for a box; `shlex.join` of it can be pasted into a shell.
+
+    `argv` is the remote command, passed on verbatim, or None for a login session. `tty` asks for a terminal; None asks
+    for one when there is no command. `extra` are options on top of the strict ones. Raises UsageFailure for a bad
+    lease id.
+    """
+    terminal = argv is None if tty is None else tty
+    options = strict_options(endpoint, keys_root) | dict(extra or {})
     if not terminal:
         options["BatchMode"] = "yes"
     return [
@@ -58,6 +72,21 @@ def ssh_command(
         *("--", endpoint.host),
         *([] if argv is None else [quote_argv(argv)]),
     ]
+
+
+def host_block(name: str, endpoint: Endpoint, keys_root: Path) -> str:
+    """The block of ssh_config(5) under which `ssh NAME`, rsync and editors reach a box, as strictly as we do.
+
+    Raises UsageFailure for a bad lease id.
+    """
+    options = {
+        "HostName": endpoint.host,
+        "Port": str(endpoint.port),
+        "User": endpoint.user,
+        **strict_options(endpoint, keys_root),
+        "ForwardAgent": "no",  # whatever the user's own `Host *` says: the box is a stranger's machine
+    }
+    return "".join([f"Host {name}\n", *(f"  {option} {value}\n" for option, value in options.items())])
 
 
 def _quoted(path: Path) -> str:

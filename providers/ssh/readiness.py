@@ -15,7 +15,7 @@ from providers.ssh.hostkeys import HostKeyChanged, fingerprint
 STAGES = ("tcp", "host-key", "authentication", "tools")
 """The stages of a check, in their order."""
 REQUIRED_TOOLS = ("sh", "tar")
-RECORDED_TOOLS = ("git", "rsync")
+RECORDED_TOOLS = ("git", "rsync", "python3")
 
 _MARK = "rentroll-tool:"
 _TOOLS_LINE = (

@@ -15,6 +15,7 @@ from ledger.domain.errors import RentrollError, SshFailure, UsageFailure
 from ledger.domain.ports import RemoteCommand, RemoteExit
 from providers.noticing import wait
 from providers.ssh.faults import BROKEN
+from providers.ssh.signals import SIGNALS
 from providers.ssh.stdin import StdinFeeder
 from providers.ssh.wrapper import ReportFilter
 
@@ -23,7 +24,6 @@ _JOIN_S = 5.0
 _SIGNAL_S = 10.0
 _HANG_UP_S = 2.0
 _MOMENT_S = 0.2
-SIGNALS = frozenset({"INT", "TERM", "HUP", "QUIT", "KILL", "USR1", "USR2"})
 
 
 _Sink = Callable[[bytes], None]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench import appends, crowds, leases, plans, simulations, starts
+from tests.bench import appends, crowds, leases, plans, simulations, starts, working
 from tests.bench.report import Figure, Result, verdict
 
 PARTS = {
@@ -22,6 +22,7 @@ PARTS = {
     "leases": (leases, 11),
     "plans": (plans, 21),
     "crowds": (crowds, 7),
+    "working": (working, 7),
 }
 """What is measured, and how many rounds of it."""
 SIMULATIONS = "simulations"

@@ -19,14 +19,6 @@ from tests.cli.running import PROGRAM, ROOT, Rentroll, run_process
 NOT_BUILT = (
     ("warmup", "--max-cost", "5"),
     ("run", "--no-sync", "--max-cost", "5", "--", "true"),
-    ("run", "--no-sync", "--sync-only", "--", "true"),
-    ("run", "--no-sync", "--shell", "--", "true"),
-    ("run", "--no-sync", "--script", "f", "--", "true"),
-    ("run", "--no-sync", "--env", "A", "--", "true"),
-    ("run", "--no-sync", "--env-file", "f", "--", "true"),
-    ("run", "--no-sync", "--download", "f", "--", "true"),
-    ("run", "--no-sync", "-t", "--", "true"),
-    ("run", "--", "true"),
 )
 
 

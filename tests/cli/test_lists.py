@@ -1,7 +1,6 @@
 """What a list, a status and a name show and find: our leases, all of them, and nothing else."""
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -135,21 +134,6 @@ def test_looking_writes_nothing_whatever_key_is_set(rentroll: Rentroll, box: Any
         assert ran.code == 0, (words, ran.err)
 
     assert rentroll("events", "--jsonl").out == before
-
-
-@pytest.mark.holds("LST-13")
-def test_a_lease_is_worked_on_by_name_from_any_repository(
-    rentroll: Rentroll, repository: Path, box: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    subprocess.run(["git", "init", "-q", str(other)], check=True)
-    monkeypatch.chdir(other)
-
-    assert rentroll("run", "--id", "box", "--no-sync", "--", "true").code == 0
-    assert rentroll("touch", "box", "--json").json["repo"] == box["repo"]
-    assert rentroll("stop").code == 2
-    assert rentroll("status", "box", "--json").json["phase"] == "ready"
 
 
 @pytest.mark.holds("TCH-03")

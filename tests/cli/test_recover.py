@@ -22,7 +22,7 @@ from tests.cli.leftovers import (
     killed_before,
     nothing,
 )
-from tests.cli.running import LEASE_ID, Like, Rentroll
+from tests.cli.running import LEASE_ID, Like, Rentroll, spawn
 
 WARMUP = ("warmup", "--slug", "job")
 RUN = ("run", "--no-sync", "--slug", "job", "--", "true")
@@ -103,16 +103,31 @@ def test_the_lease_of_another_hosts_run_lives_until_it_gives_no_sign_of_life_for
 
 
 @pytest.mark.holds("W-09")
-def test_the_lease_of_a_killed_run_whose_command_may_still_run_stays_until_idle_time_passes(
+def test_the_lease_of_a_killed_run_whose_command_still_runs_stays_until_idle_time_passes(
     rentroll: Rentroll, emulator: Emulator
 ) -> None:
-    killed_before("run-finished", "run", "--no-sync", "--slug", "job", "--idle-timeout", "1s", "--", "true")
+    limits = ("--slug", "job", "--idle-timeout", "1s")
+    with spawn(["run", "--no-sync", *limits, "--", "sh", "-c", "echo up; exec sleep 60"]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.kill()
     with ago(emulator, hours=1):  # its idle time lies ahead then
         stays = rentroll("recover", "--json")
     assert (stays.code, stays.json) == (0, report(nothing("inside its time"), kept=1))
     with ago(emulator, seconds=-2):
         ended = rentroll("cleanup", "--json")
     assert (ended.code, [a["result"] for a in ended.json["actions"]], alive(emulator)) == (0, ["completed"], [])
+
+
+@pytest.mark.holds("W-09")
+@pytest.mark.parametrize("fact", ["run-started", "run-finished"])
+def test_the_lease_of_a_killed_run_whose_command_does_not_run_goes_at_once(
+    rentroll: Rentroll, emulator: Emulator, fact: str
+) -> None:
+    """Neither before it has begun nor after it has ended: the box says so."""
+    killed_before(fact, "run", "--no-sync", "--slug", "job", "--", "true")
+    ran = rentroll("recover", "--json")
+    assert (ran.code, [a["result"] for a in ran.json["actions"]], alive(emulator)) == (0, ["completed"], [])
 
 
 @pytest.mark.parametrize("flags", [("--stop-after", "success"), ("--keep-on-failure",)])

@@ -212,7 +212,7 @@ def test_cleanup_only_narrows_and_reports_what_is_unknown_inside_its_actions(ren
     ]
 
 
-@pytest.mark.parametrize("words", [("cost",), ("sync", "box"), ("cp", "a", "b")])
+@pytest.mark.parametrize("words", [("cost",), ("report",), ("ledger", "info")])
 def test_what_is_not_built_yet_is_refused(rentroll: Rentroll, words: tuple[str, ...]) -> None:
     ran = rentroll(*words, "--json")
     assert (ran.code, ran.error["code"], "not built yet" in ran.error["message"]) == (2, "usage", True)

@@ -73,7 +73,7 @@ def test_json_puts_both_remote_streams_on_stderr(rentroll: Rentroll, box: Any) -
             "exit_code": 4,
             "signal": None,
             "duration_seconds": Number(),
-            "phases": {"lease_seconds": Number(), "command_seconds": Number()},
+            "phases": {"lease_seconds": Number(), "ssh_seconds": Number(), "command_seconds": Number()},
         },
     }
 
@@ -90,6 +90,8 @@ def test_timing_json_is_written_also_when_the_command_fails(rentroll: Rentroll, 
         "schema": "rentroll.timing/1",
         "run_id": RUN_ID,
         "lease_seconds": Number(),
+        "boot_seconds": Number(),
+        "ssh_seconds": Number(),
         "command_seconds": Number(),
         "release_seconds": Number(),
     }

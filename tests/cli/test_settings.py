@@ -88,6 +88,7 @@ def test_the_defaults_are_valid_without_a_key(rentroll: Rentroll, tmp_path: Path
         "fal.work_root": "/home/ubuntu/rentroll",
         "idle_timeout": "30m",
         "ledger.url": "",
+        "runs.log_bytes": "1048576",
         "ttl": "90m",
     }
     assert ran.json == {

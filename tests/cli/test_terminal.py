@@ -29,6 +29,7 @@ def on_a_terminal(*words: str) -> tuple[int, str]:
         return process.wait(30), seen.decode()
 
 
+@pytest.mark.holds("PEER-47")
 def test_the_boot_is_one_live_line_with_stage_seconds_and_money(emulator: Emulator) -> None:
     emulator.add_fault(Fault(call="get", effects=(Delay(seconds=0.8),)))
     code, seen = on_a_terminal("--no-color", "warmup", "--slug", "box")

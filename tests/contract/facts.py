@@ -107,10 +107,28 @@ LEASE_FACTS: tuple[e.LeaseEvent, ...] = (
         files=5000, sent_files=10, sent_bytes=44_700_000, deleted_files=1, duration_ms=900, manifest_digest="m" * 64
     ),
     e.RunStarted(
-        run_id="run-1", command=("python", "train.py"), work_dir="w", repository=REPOSITORY, host="workshop", pid=4711
+        run_id="run-1",
+        command=("python", "train.py"),
+        work_dir="w",
+        repository=REPOSITORY,
+        host="workshop",
+        pid=4711,
+        kind="shell",
+        commit="c" * 40,
+        dirty=True,
+        manifest_digest="m" * 64,
+        fence=3,
     ),
     e.RunFinished(
-        run_id="run-1", exit_code=None, signal="KILL", duration_ms=60_000, stdout_bytes=1, stderr_bytes=2, failure="x"
+        run_id="run-1",
+        exit_code=None,
+        signal="KILL",
+        duration_ms=60_000,
+        stdout_bytes=1,
+        stderr_bytes=2,
+        detached=True,
+        phases={"lease": 1, "command": 60_000},
+        failure="x",
     ),
     e.ClaimMoved(repository=None, host="laptop", reason="moved desks"),
     e.CredentialRebound(credential_binding="e" * 64, account_name="ada", evidence="read the exact box"),

@@ -217,6 +217,12 @@ def run_finished(run_id: str = "run-1") -> e.RunFinished:
     return e.RunFinished(run_id=run_id, exit_code=0, signal=None, duration_ms=9, stdout_bytes=1, stderr_bytes=0)
 
 
+def run_detached(run_id: str = "run-1") -> e.RunFinished:
+    return e.RunFinished(
+        run_id=run_id, exit_code=None, signal=None, duration_ms=9, stdout_bytes=1, stderr_bytes=0, detached=True
+    )
+
+
 def moved(host: str = "laptop") -> e.ClaimMoved:
     return e.ClaimMoved(repository=REPOSITORY, host=host, reason="moving desks")
 

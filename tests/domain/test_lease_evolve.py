@@ -184,6 +184,13 @@ FOLDS = [
         {"open_runs": (), "finished_run": "run-1", "touched_at": h.at(300)},
         id="run-finished",
     ),
+    pytest.param(
+        h.RUNNING,
+        300,
+        h.run_detached(),
+        {"touched_at": h.at(300)},
+        id="run-finished of one that was left to itself: it stays open",
+    ),
     pytest.param(h.READY, 300, h.moved(), {"host": "laptop", "purpose": "held"}, id="claim-moved"),
     pytest.param(h.READY, 300, h.rebound(), {"credential_binding": "c2"}, id="credential-rebound"),
     pytest.param(

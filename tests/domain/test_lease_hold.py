@@ -77,6 +77,10 @@ LIFE_RULES = [
     pytest.param(h.KEPT_FAILED, 700, h.run_started(), "not-ready", id="nothing runs on a box that never was ready"),
     pytest.param(h.RUNNING, 300, h.run_finished(), RECORDED, id="a run ends"),
     pytest.param((*h.RUNNING, (140, h.run_finished())), 300, h.run_finished(), NOTHING, id="a run ends once"),
+    pytest.param(
+        (*h.RUNNING, (140, h.run_detached())), 300, h.run_finished(), RECORDED, id="a run that was left ends later"
+    ),
+    pytest.param((*h.RUNNING, (140, h.run_detached())), 300, h.run_started(), NOTHING, id="nor one that was left"),
     pytest.param(h.READY, 300, h.run_finished(), "no-such-run", id="a run that never began does not end"),
     pytest.param(
         (*h.RUNNING, (200, h.delete_requested())), 300, h.run_finished(), RECORDED, id="a run may end during deletion"

@@ -49,6 +49,9 @@ class LateSignal:
             raise Interrupted(signal.SIGINT)
         return nullcontext()
 
+    def again(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 def status(name: str) -> Rewrite:
     return Rewrite(put={"status": name}, omit=("ip",))
@@ -196,7 +199,7 @@ def test_ready_holds_the_endpoint_and_the_host_key(world: World, program: Progra
     assert lease.sequence == world.claim().sequence == 4
 
 
-@pytest.mark.holds("RDY-06", "RBK-01", "HOLE-02")
+@pytest.mark.holds("RDY-06", "RBK-01", "HOLE-02", "PEER-47")
 def test_ssh_that_never_answers_rolls_back_with_its_stage(world: World, program: Program) -> None:
     """One DELETE, absence proven, key gone, the first cause told."""
     program.memory_box.always = NO_SSH

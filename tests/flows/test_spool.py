@@ -64,6 +64,11 @@ def test_a_key_that_somebody_typed_is_in_no_fact(world: World, program: Program)
             "repository": {"origin": None, "root_commit": None, "path": "/srv/[redacted]"},
             "host": "desk",
             "pid": 1,
+            "kind": "argv",
+            "commit": None,
+            "dirty": None,
+            "manifest_digest": None,
+            "fence": None,
         }
     ]
 

@@ -31,6 +31,7 @@ def test_every_step_is_told_after_its_fact(program: Program, told: list[tuple[st
         ("creating", "create-sent"),
         ("bound", "instance-id-bound"),
         ("booting", "instance-id-bound"),
+        ("address", "instance-id-bound"),
         ("ready", "ready"),
         ("deleting", "delete-requested"),
         ("confirming", "delete-accepted"),

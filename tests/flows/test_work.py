@@ -12,9 +12,8 @@ from ledger.domain.errors import Conflict, Interrupted, SshFailure, UsageFailure
 from ledger.domain.ports import RemoteCommand, RemoteExit
 from ledger.domain.refusals import Refused
 from ledger.domain.state import Lease
-from ledger.flows.work import Job, endpoint_of, must_release, remote_line, run, work_dir
+from ledger.flows.work import Job, endpoint_of, must_release, run, work_dir
 from providers.ssh.box import SshBox
-from providers.ssh.openssh import quote_argv
 from tests.flows.world import ACQUIRED, HOST_KEY, LEASE, MINUTE_MS, Program, World
 
 RUN = "run_" + "2" * 26
@@ -44,7 +43,6 @@ def job(lease: Lease, heard: Heard, *command: str) -> Job:
         run_id=RUN,
         lease_id=lease.lease_id,
         command=command,
-        line=remote_line(lease, RUN, quote_argv(command)),
         repository=None,
         stdin=None,
         on_stdout=heard.out,
@@ -80,6 +78,8 @@ def test_a_run_is_on_record_with_what_it_was_and_how_it_ended(world: World, prog
         "duration_ms": 12_500,
         "stdout_bytes": 4,
         "stderr_bytes": 2,
+        "detached": False,
+        "phases": {"ssh": 0, "command": 12_500},
         "failure": None,
     }
 
@@ -118,7 +118,7 @@ def test_an_end_that_cannot_be_recorded_is_told_and_keeps_the_commands_code(worl
 
     ended = run(program.services, job(lease, Heard(), "false"), no_signs_of_life)
 
-    assert ended == RemoteExit(exit_code=7)
+    assert (ended.exit_code, ended.signal) == (7, None)
     assert (program.told[-1].name, program.told[-1].detail) == (
         "run not recorded",
         "the ledger cannot be written: disk full",
@@ -170,10 +170,18 @@ def test_a_job_runs_in_its_own_folder_with_its_variables(world: World, tmp_path:
     root = work_root.format(tmp=tmp_path)
     program = world.program()
     lease = program.acquire(work_root=root)
-    line = remote_line(lease, RUN, quote_argv(("sh", "-c", 'pwd; echo "$RENTROLL_RUN_ID $RENTROLL_INSTANCE_ID"')))
+    lines: list[str] = []
+
+    def ends(command: RemoteCommand) -> RemoteExit:
+        lines.append(command.line)
+        return RemoteExit(exit_code=0)
+
+    program.memory_box.ends = ends
+    words = ("sh", "-c", 'pwd; echo "$RENTROLL_RUN_ID $RENTROLL_INSTANCE_ID"')
+    run(program.services, job(lease, Heard(), *words), no_signs_of_life)
 
     ran = subprocess.run(
-        ["/bin/sh", "-c", line], env={"HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=True
+        ["/bin/sh", "-c", *lines], env={"HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=True
     )
 
     folder = root.rstrip("/").replace("~", str(tmp_path / "home"))

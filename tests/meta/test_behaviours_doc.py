@@ -13,9 +13,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CODE = ("ledger", "providers", "cli", "migrations", "tests")
 SIZES = {
     "API": 24, "CFG": 19, "CRE": 37, "RDY": 13, "RBK": 17, "KEEP": 8, "REL": 15, "DEL": 18, "CLN": 27, "LST": 13,
-    "CRD": 8, "LCK": 15, "SSH": 5, "TCH": 6, "DOC": 3, "SMK": 16, "W": 42, "HOLE": 12, "PEER": 46,
+    "CRD": 8, "LCK": 15, "SSH": 5, "TCH": 6, "DOC": 3, "SMK": 16, "W": 42, "HOLE": 12, "PEER": 49,
 }  # fmt: skip
-"""How many behaviours each area has, so that none is lost: 244 scenarios, 42 weaknesses, 12 holes, 46 complaints."""
+"""How many behaviours each area has, so that none is lost: 244 scenarios, 42 weaknesses, 12 holes, 49 complaints."""
 Held = dict[str, list[str]]
 
 

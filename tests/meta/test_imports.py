@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,9 +34,9 @@ READING = {
 DRAWN = {"cli.options", "cli.render"}
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger with one ready lease."""
+@contextmanager
+def ready_lease(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A ledger with one ready lease, whose box is there meanwhile, and the key that leased it."""
     from cli.clock import SystemClock
     from cli.main import main
     from providers.emulator.machines import Settings
@@ -47,10 +50,17 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.setenv(name, value)
         patch.chdir(folder)
         assert main(["warmup", "--slug", "box"]) == 0
-    return folder
+        yield folder, emulator.key
 
 
-def loaded(state: Path, *words: str, code: int = 0) -> set[str]:
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger with one ready lease."""
+    with ready_lease(tmp_path_factory) as (folder, _key):
+        return folder
+
+
+def loaded(state: Path, *words: str, code: int = 0, **variables: str) -> set[str]:
     """The modules that a whole command line has loaded when it ends."""
     file = state / "modules.json"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RENTROLL_", "FAL_"))}
@@ -62,6 +72,7 @@ def loaded(state: Path, *words: str, code: int = 0) -> set[str]:
             "PROBE_FILE": str(file),
             "RENTROLL_STATE_DIR": str(state),
             "XDG_CONFIG_HOME": str(state),
+            **variables,
         },
         cwd=state,
         check=False,
@@ -116,6 +127,22 @@ def test_touch_appends_without_the_libraries_of_schema_network_and_terminal(stat
     assert not any(name.startswith("ledger.flows") for name in ours(modules) - {
         "ledger.flows", "ledger.flows.book", "ledger.flows.spool",
     })  # fmt: skip
+
+
+def test_a_run_on_a_warm_lease_loads_no_client_of_the_provider_and_no_library_of_ssh(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """With a key in the environment too. The first run opens the connection, the second one finds it open."""
+    if shutil.which("ssh") is None:
+        pytest.skip("the system's ssh is not on this machine")
+    with ready_lease(tmp_path_factory) as (folder, key):
+        for _ in range(2):
+            modules = loaded(folder, "run", "--id", "box", "--no-sync", "--", "true", FAL_KEY=key)
+    unwanted = {*HEAVY, "subprocess", "tempfile", "shutil", "urllib.request"}
+    others = ("providers.fal", "providers.worktree", "providers.emulator", "ledger.reports", "ledger.flows.sync")
+    assert modules & unwanted == set()
+    assert {name for name in ours(modules) if name.startswith(others)} == set()
+    assert {"ledger.flows.work", "providers.ssh.box"} <= modules
 
 
 @pytest.mark.parametrize("name", ["warmup", "run", "stop", "ssh", "doctor", "cleanup", "recover", "rotate"])

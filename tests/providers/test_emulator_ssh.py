@@ -315,6 +315,22 @@ def test_sftp_carries_files_and_sees_nothing_outside_the_box(login: Login, tmp_p
     assert listing == [".cache", ".config", ".local", ".ssh", "up"]
 
 
+def test_a_port_of_the_box_itself_is_forwarded_and_none_of_another_machine(login: Login) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as service, login.connected() as transport:
+        service.settimeout(LIMIT_S)
+        for host in ("localhost", "127.0.0.1"):
+            with transport.open_channel(
+                "direct-tcpip", (host, service.getsockname()[1]), ("127.0.0.1", 1), timeout=LIMIT_S
+            ) as forwarded:
+                served, _ = service.accept()
+                with served:
+                    served.sendall(b"there")
+                    forwarded.sendall(b"back!")
+                    assert (forwarded.recv(5), served.recv(5)) == (b"there", b"back!")
+        with pytest.raises(paramiko.ChannelException):
+            transport.open_channel("direct-tcpip", ("127.0.0.2", service.getsockname()[1]), ("127.0.0.1", 1))
+
+
 @needs_ssh
 def test_the_systems_ssh_runs_commands_with_input_and_exit_status(login: Login) -> None:
     data = os.urandom(2_000_000)

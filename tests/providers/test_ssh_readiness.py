@@ -96,6 +96,7 @@ def test_a_good_box_gives_its_facts_and_its_key_is_pinned(server: Sshd) -> None:
             "tar": True,
             "git": shutil.which("git") is not None,
             "rsync": shutil.which("rsync") is not None,
+            "python3": shutil.which("python3") is not None,
         },
     )
     assert pins(server) == f"[127.0.0.1]:{server.port} {server.host_key}\n"
@@ -312,7 +313,7 @@ def test_tools_that_are_only_recorded_may_be_missing(tmp_path: Path, bare_path: 
         (bare_path / tool).symlink_to(Path(shutil.which(tool) or "/nonexistent"))
     with serving(tmp_path / "sshd", restricted(tmp_path, bare_path)) as server:
         facts = check(server.endpoint(), server.keys.root)
-    assert facts.tools == {"sh": True, "tar": True, "git": False, "rsync": False}
+    assert facts.tools == {"sh": True, "tar": True, "git": False, "rsync": False, "python3": False}
 
 
 def restricted(tmp_path: Path, path: Path) -> str:

@@ -5,13 +5,27 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ledger.domain.errors import SshFailure
-from ledger.domain.ports import BoxFacts, Endpoint, Probe, RemoteCommand, RemoteExit
+from ledger.domain.ports import (
+    BoxFacts,
+    Ended,
+    Endpoint,
+    Holder,
+    NoAgent,
+    Place,
+    Probe,
+    RemoteCommand,
+    RemoteExit,
+    RemoteRun,
+    Running,
+    Sink,
+    Workspace,
+)
 from providers.emulator.machines import InstanceView
 from providers.emulator.state import FalState
 from providers.ssh.keys import LeaseKeys, public_key_path
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEmulatedBox"
-TOOLS = {"sh": True, "tar": True, "git": True, "rsync": True}
+TOOLS = {"sh": True, "tar": True, "git": True, "rsync": True, "python3": True}
 LOGIN = ("ubuntu", 22)
 """Who may log in, and where: other users are refused, other ports do not answer."""
 
@@ -77,6 +91,41 @@ class MemoryBox:
         verdict = _verdict(box, public_key if endpoint.user == LOGIN[0] else None)
         self._reach("probed")
         return Probe(verdict=verdict, host_key=HOST_KEY, detail=f"{box.ssh_policy}")
+
+    def open(
+        self,
+        endpoint: Endpoint,
+        place: Place,
+        holder: Holder,
+        *,
+        wait_s: float,
+        waiting: Callable[[Holder], None] = lambda _holder: None,
+    ) -> Workspace:
+        raise NoAgent("the box has no python3", stage="tools")
+
+    def attach(
+        self,
+        endpoint: Endpoint,
+        place: Place,
+        run_id: str,
+        *,
+        from_stdout: int = 0,
+        from_stderr: int = 0,
+        stdin: int | None = None,
+        on_stdout: Sink,
+        on_stderr: Sink,
+        told: Callable[[str], None] = lambda _sentence: None,
+    ) -> Running:
+        raise NoAgent("the box has no python3", stage="tools")
+
+    def runs(self, endpoint: Endpoint, place: Place) -> list[RemoteRun]:
+        raise NoAgent("the box has no python3", stage="tools")
+
+    def stop_run(self, endpoint: Endpoint, place: Place, run_id: str, *, grace_s: float) -> Ended:
+        raise NoAgent("the box has no python3", stage="tools")
+
+    def warm(self, endpoint: Endpoint) -> None:
+        """There is no connection to keep."""
 
     def _box_at(self, address: str) -> InstanceView | None:
         up = self._fal.change(lambda state, now: state.answering_ssh(now))

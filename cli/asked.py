@@ -1,0 +1,130 @@
+"""What the flags of `run` ask of a job: what it is, its variables, and what is fetched afterwards."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from ledger.domain.errors import UsageFailure
+
+LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
+DIGITS = frozenset("0123456789")
+SCRIPT_MAX_BYTES = 512 * 1024
+"""It travels in one piece."""
+QUOTES = ("'", '"')
+
+
+class Asked(NamedTuple):
+    """One job as it was asked for. `kind` is argv, shell or script; `script` the bytes of its file."""
+
+    kind: str
+    command: tuple[str, ...]
+    script: bytes | None
+
+
+class Download(NamedTuple):
+    """One file or folder to fetch: its name on the box, and here; None is its own name in the present folder."""
+
+    remote: bytes
+    local: bytes | None
+
+
+def asked_of(words: tuple[str, ...], *, shell: bool, script: str | None) -> Asked:
+    """What is to run. Raises `UsageFailure` where that is nothing, or two things."""
+    if script is not None:
+        if words or shell:
+            raise UsageFailure("--script is the whole command", hint="leave --shell and the words after -- out")
+        return Asked("script", (script,), _script(script))
+    if not words:
+        raise UsageFailure("no command to run", hint="rentroll run -- CMD…, or --script FILE, or --sync-only")
+    return Asked("shell" if shell else "argv", words, None)
+
+
+def _script(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            script = file.read(SCRIPT_MAX_BYTES + 1)
+    except OSError as failure:
+        raise UsageFailure(f"cannot read the script {path}: {(failure.strerror or '').lower()}") from None
+    if not script.strip():
+        raise UsageFailure(f"the script {path} is empty")
+    if len(script) > SCRIPT_MAX_BYTES:
+        raise UsageFailure(
+            f"the script {path} is longer than {SCRIPT_MAX_BYTES} bytes", hint="sync it, and run it there"
+        )
+    return script
+
+
+def variables(names: Iterable[str], file: str | None, ours: Callable[[str], str | None]) -> dict[str, str]:
+    """The variables of a job: those of `--env-file`, then the values that ours have for `--env`, which win.
+
+    `ours` gives the value of one of our own variables. Raises `UsageFailure`, which never shows a value.
+    """
+    found = {} if file is None else read_env_file(file)
+    for name in names:
+        _require_name(name, f"--env {name.partition('=')[0]}")
+        value = ours(name)
+        if value is None:
+            raise UsageFailure(f"--env {name}: there is no variable {name} here", hint="export it first")
+        found[name] = value
+    return found
+
+
+def read_env_file(path: str) -> dict[str, str]:
+    """The variables of a file of `KEY=VALUE` lines.
+
+    Empty lines and those that begin with `#` are skipped, an `export` before the name as well. The value is all that
+    stands behind the first `=`, without the blanks around it; one pair of quotes around the whole of it is taken off.
+    Nothing in it is expanded or unescaped, and the last line of a name counts.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123
+            text = file.read()
+    except OSError as failure:
+        raise UsageFailure(f"cannot read {path}: {(failure.strerror or '').lower()}") from None
+    except UnicodeDecodeError:
+        raise UsageFailure(f"{path} is not UTF-8") from None
+    return dict(_variable(line, f"{path}, line {number}") for number, line in _lines(text))
+
+
+def _lines(text: str) -> Iterable[tuple[int, str]]:
+    stripped = ((number, line.strip()) for number, line in enumerate(text.split("\n"), start=1))
+    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
+
+
+def _variable(line: str, where: str) -> tuple[str, str]:
+    name, separator, value = line.partition("=")
+    name = name.strip()
+    if name.startswith(("export ", "export\t")):
+        name = name.removeprefix("export").strip()
+    if not separator:
+        raise UsageFailure(f"{where}: no = in it", hint="each line is KEY=VALUE")
+    _require_name(name, where)
+    value = value.strip()
+    if "\0" in value:
+        raise UsageFailure(f"{where}: a variable cannot hold a zero byte")
+    if len(value) > 1 and value[0] in QUOTES and value[-1] == value[0]:
+        value = value[1:-1]
+    return name, value
+
+
+def _require_name(name: str, where: str) -> None:
+    if not name or name[0] in DIGITS or not set(name) <= LETTERS | DIGITS:
+        raise UsageFailure(f"{where}: not the name of a variable", hint="letters, digits and _, and no digit first")
+
+
+def downloads(texts: Iterable[str]) -> list[Download]:
+    """What `--download REMOTE[=LOCAL]` asks for, each time."""
+    found = []
+    for text in texts:
+        remote, separator, local = text.partition("=")
+        if not remote or (separator and not local):
+            raise UsageFailure(f"--download {text}: write it as REMOTE or REMOTE=LOCAL")
+        found.append(Download(os.fsencode(remote), os.fsencode(local) if separator else None))
+    return found
+
+
+def shown(command: tuple[str, ...], kind: str) -> str:
+    """A command for people, on one line."""
+    import shlex
+
+    return " ".join((" ".join(command) if kind == "shell" else shlex.join(command)).split())

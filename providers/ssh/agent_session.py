@@ -1,0 +1,203 @@
+"""A channel to the agent on a box: what is said over it, as JSON and frames, and what its end means."""
+
+import contextlib
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from ledger.domain.errors import SshFailure
+from ledger.domain.ports import NoAgent, Place
+from providers.agent import frames, jsontext
+from providers.ssh.channel import Channel, ChannelLost, Opener
+from providers.ssh.install import NO_PYTHON, NOT_INSTALLED, install_line, start_line
+
+HELLO_S = 60.0
+"""How long the box may take from an open session to the agent's first word: it may be busy, and it may be far."""
+ASK_S = 15.0
+"""After so long without a word what carries the channel on this machine is asked whether it is there still."""
+_END_S = 5.0
+_HINT = "Install python3 (3.8 or newer) on the box, or use another image."
+
+
+class Refusal(SshFailure):
+    """The box answered that it could not do it. `stage` is its own word for why (`disk-full`, `permission`…)."""
+
+
+class AgentSession:
+    """A channel after the agent's hello. Everything raises SshFailure (stage `session`) where it is lost."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.where = channel.where
+        self._channel = channel
+        self._buffer = bytearray(2 * (frames.PAYLOAD_LIMIT_BYTES + frames.HEADER_BYTES))
+        self._view = memoryview(self._buffer)
+        self._from = self._to = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Sends one JSON object."""
+        self.write(frames.pack(frames.JSON, jsontext.encode(message)))
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Sends what is framed already."""
+        try:
+            self._channel.write(data)
+        except ChannelLost:
+            raise self._channel.failure() from None
+
+    def receive(self) -> tuple[bytes, bytes]:
+        """The next frame: its kind and its payload."""
+        kind, payload = self.receive_view()
+        return kind, bytes(payload)
+
+    def receive_view(self) -> tuple[bytes, memoryview]:
+        """As `receive`; the payload is good only until the next call."""
+        while True:
+            held = self._to - self._from
+            if held >= frames.HEADER_BYTES:
+                begin = self._from + frames.HEADER_BYTES
+                size = int.from_bytes(self._view[self._from + 1 : begin], "big")
+                if size > frames.PAYLOAD_LIMIT_BYTES:
+                    raise self._nonsense()
+                if held >= frames.HEADER_BYTES + size:
+                    kind = self._buffer[self._from : self._from + 1]
+                    self._from = begin + size
+                    return bytes(kind), self._view[begin : self._from]
+            if not self._take_in():
+                raise self._channel.failure()
+
+    def hear(self, *expected: str) -> dict[str, Any]:
+        """The next frame, which has to be a JSON object whose `is` is one of these, or `failed`.
+
+        Raises Refusal for `failed`.
+        """
+        kind, payload = self.receive_view()
+        if kind != frames.JSON:
+            raise self._nonsense()
+        told = jsontext.decode(bytes(payload))
+        if told.get("is") == "failed":
+            raise self.refusal(told)
+        if told.get("is") not in expected:
+            raise self._nonsense()
+        return told
+
+    def refusal(self, told: dict[str, Any]) -> Refusal:
+        """What the box could not do, as our failure."""
+        path = f"{told['path']}: " if told.get("path") else ""
+        return Refusal(f"{self.where}: the box failed: {path}{told['message']}.", stage=str(told["stage"]))
+
+    def close(self) -> None:
+        """Ends the channel; may be called again, and from any thread."""
+        self._channel.close()
+
+    def begin(self) -> int | None:
+        """Reads up to the agent's hello. Gives the line's exit code where it ended before, None where all is well."""
+        end_s = monotonic() + HELLO_S
+        while True:
+            try:
+                found = self._buffer.find(frames.MAGIC, self._from, self._to)
+                if found >= 0:
+                    self._from = found + len(frames.MAGIC)
+                    self.hear("hello")
+                    return None
+                # What a login shell prints. It is of no use, and never as much as would fill the buffer twice.
+                self._from = max(self._from, self._to - len(frames.MAGIC) + 1)
+                if not self._take_in(max(0.0, end_s - monotonic())):
+                    break
+            except TimeoutError:
+                raise SshFailure(
+                    f"{self.where}: the box did not begin to work within {HELLO_S:g} s.", stage="session"
+                ) from None
+        code = self._channel.exit_code(_END_S)
+        if code is None:
+            raise self._channel.failure()
+        return code
+
+    def _take_in(self, timeout_s: float | None = None) -> bool:
+        if len(self._buffer) - self._to < frames.PAYLOAD_LIMIT_BYTES // 4:
+            left = self._to - self._from
+            self._buffer[:left] = self._buffer[self._from : self._to]
+            self._from, self._to = 0, left
+        count = self._read(timeout_s)
+        self._to += count
+        return count > 0
+
+    def _read(self, timeout_s: float | None) -> int:
+        if timeout_s is not None:
+            return self._channel.read_into(self._view[self._to :], timeout_s)
+        while True:
+            try:
+                return self._channel.read_into(self._view[self._to :], ASK_S)
+            except TimeoutError:
+                if not self._channel.is_alive():
+                    return 0
+
+    def _nonsense(self) -> SshFailure:
+        return SshFailure(f"{self.where}: the box answered what no agent of ours says.", stage="session")
+
+
+def open_session(opener: Opener, place: Place, *, first: Callable[[AgentSession], None] | None = None) -> AgentSession:
+    """A channel to the agent, which is installed if it is missing. `first` may say something at once, unanswered.
+
+    Raises SshFailure naming the stage, NoAgent where the box has no python3.
+    """
+    session, code = _started(opener, place, first)
+    if code == NOT_INSTALLED:
+        code = _install(opener, place)
+        if code == 0:
+            session, code = _started(opener, place, first)
+    if code == NO_PYTHON:
+        raise NoAgent(f"{session.where}: the box has no python3 of version 3.8 or newer.", stage="tools", hint=_HINT)
+    if code is not None:
+        raise SshFailure(f"{session.where}: the box cannot run the agent (exit code {code}).", stage="tools")
+    return session
+
+
+def _started(
+    opener: Opener, place: Place, first: Callable[[AgentSession], None] | None
+) -> tuple[AgentSession, int | None]:
+    session = AgentSession(opener(start_line(place)))
+    try:
+        if first is not None:
+            with contextlib.suppress(SshFailure):  # it says why below
+                first(session)
+        code = session.begin()
+    except BaseException:
+        session.close()
+        raise
+    if code is not None:
+        session.close()
+    return session, code
+
+
+def _install(opener: Opener, place: Place) -> int:
+    """Gives 0, or the exit code that says why it cannot be. Raises SshFailure where the box fails at it."""
+    line, files = install_line(place)
+    channel = opener(line)
+    try:
+        with contextlib.suppress(ChannelLost):  # it says why below
+            channel.write(files)
+        said = memoryview(bytearray(65_536))
+        while channel.read_into(said, HELLO_S):
+            pass
+        code = channel.exit_code(_END_S)
+        last = channel.words().strip().rpartition("\n")[2]
+    except TimeoutError:
+        raise SshFailure(f"{channel.where}: the box did not take the agent in time.", stage="tools") from None
+    finally:
+        channel.close()
+    if code is None:
+        raise channel.failure()
+    if code not in (0, NO_PYTHON):
+        raise SshFailure(
+            f"{channel.where}: the box did not take the agent: {last or f'exit code {code}'}.", stage="tools"
+        )
+    return code

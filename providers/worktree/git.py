@@ -1,0 +1,171 @@
+"""Asks git, several questions at once, and turns its refusals into ours.
+
+What a hook, an alias or a habit has put into the environment (`GIT_DIR`, `GIT_INDEX_FILE`) must not lead to another
+repository than the folder's; git takes no optional locks and starts no file-system monitor for us.
+"""
+
+import os
+import selectors
+import subprocess
+import time
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from ledger.domain.errors import RentrollError, SyncFailure, UsageFailure
+from ledger.domain.syncing import shown
+from providers.noticing import NOTICE_S
+
+MISLEADING = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_SHALLOW_FILE"),
+    *("GIT_GRAFT_FILE", "GIT_REPLACE_REF_BASE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_CONFIG"),
+    *("GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS"),
+)
+"""Variables that `git rev-parse --local-env-vars` names, without those of the configuration: they allow a folder."""
+GIT = ("git", "-c", "core.fsmonitor=false", "-c", "diff.relative=false")
+CHUNK_BYTES = 1 << 20
+PATH_HINT = "--path DIR copies a folder as it is, without git"
+
+
+class Answer(NamedTuple):
+    """How git ended: its exit code, its output, its words on stderr."""
+
+    code: int
+    out: bytes
+    said: str
+
+    def parts(self) -> list[bytes]:
+        """An output whose records end in NUL. Raises `SyncFailure` where git failed."""
+        if self.code:
+            raise failure(self.said)
+        return self.out.split(b"\0")[:-1]
+
+
+class Question:
+    """One git process at work."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+        self.heard: dict[int, list[bytes]] = {}
+        self.open = 0
+
+
+class Git:
+    """Runs git processes side by side; leaving it ends those that still run. Together they have `timeout_s` seconds."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._streams = selectors.DefaultSelector()
+        self._questions: list[Question] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for question in self._questions:
+            process = question.process
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+        self._streams.close()
+
+    def ask(
+        self, folder: bytes, *words: str | bytes, ceiling: bytes | None = None, given: bytes | None = None
+    ) -> Question:
+        """Starts `git WORDS` in a folder; with a ceiling git looks for the repository below that only.
+
+        `given` is what it reads from stdin.
+
+        Raises `UsageFailure` where git cannot be started.
+        """
+        try:
+            process = subprocess.Popen(
+                [*GIT, *words],
+                cwd=folder,
+                env=_environment(ceiling),
+                stdin=subprocess.DEVNULL if given is None else _file_of(given),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            )
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            told = "git is not on this machine" if missing else f"git could not be started: {error.strerror}"
+            raise UsageFailure(told, hint=f"git says what belongs to a working tree; {PATH_HINT}") from error
+        question = Question(process)
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None  # noqa: S101 - both are pipes
+            question.heard[stream.fileno()] = []
+            question.open += 1
+            self._streams.register(stream, selectors.EVENT_READ, question)
+        self._questions.append(question)
+        return question
+
+    def answer(self, question: Question) -> Answer:
+        """Waits for one of them, and listens to the others meanwhile. Raises `SyncFailure` at the time limit."""
+        while question.open:
+            left_s = self._deadline - time.monotonic()
+            if left_s <= 0:
+                raise SyncFailure(
+                    f"git did not answer within {self._timeout_s:g} s",
+                    hint=f"`git status` in the same folder shows whether it hangs; {PATH_HINT}",
+                )
+            for key, _events in self._streams.select(min(left_s, NOTICE_S)):
+                _hear(self._streams, key)
+        out, said = question.heard.values()
+        text = b"".join(said).decode("utf-8", "backslashreplace").strip()
+        return Answer(question.process.wait(), b"".join(out), text)
+
+
+def failure(said: str, folder: bytes | None = None) -> RentrollError:
+    """What a refusal of git means: in its own words where it is none that we know."""
+    told = " ".join(said.split())
+    if "dubious ownership" in said or "unsafe repository" in said:
+        return SyncFailure(
+            "git does not trust this repository: its folder belongs to another user",
+            hint="if you do: git config --global --add safe.directory FOLDER",
+            next_step=next((line.strip() for line in said.splitlines() if "safe.directory" in line), None),
+        )
+    if folder is not None and "not a git repository" in said:
+        return UsageFailure(f"{shown(folder)} is in no git repository, so it does not say what to copy", hint=PATH_HINT)
+    if folder is not None and "work tree" in said:
+        return UsageFailure(f"{shown(folder)} is in a git repository without a working tree", hint=PATH_HINT)
+    return SyncFailure(f"git could not say what is in the working tree: {told or 'it ended without a word'}")
+
+
+def _file_of(given: bytes) -> int:
+    """A descriptor to read this from: of a file, so that git need not be fed while it answers."""
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        file.write(given)
+        file.seek(0)
+        return os.dup(file.fileno())
+
+
+def _hear(streams: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    question: Question = key.data
+    chunk = os.read(key.fd, CHUNK_BYTES)
+    if chunk:
+        question.heard[key.fd].append(chunk)
+        return
+    streams.unregister(key.fileobj)
+    question.open -= 1
+
+
+def _environment(ceiling: bytes | None) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in MISLEADING and not name.startswith("GIT_TRACE")  # it would talk on stderr
+    }
+    if ceiling is not None:
+        kept["GIT_CEILING_DIRECTORIES"] = os.fsdecode(ceiling)
+    quiet = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
+    return {**kept, **quiet}
