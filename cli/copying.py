@@ -16,9 +16,11 @@ _STEP = 1000
 
 def copier(app: "App") -> "Copier":
     """Copies over the lease's connection that stays open between commands."""
+    from pathlib import Path
+
     from providers.ssh.copying import AgentCopier
 
-    return AgentCopier(app.box.talk)
+    return AgentCopier(app.box.talk, private=Path(app.state_dir))
 
 
 def size(count: int) -> str:

@@ -10,7 +10,7 @@ from cli.around import ALIVE_ELSEWHERE, is_attended_by_client
 from cli.chosen import RUN
 from cli.outcome import told
 from cli.render import note
-from ledger.domain.claim import Claim
+from ledger.domain.claim import Claim, is_overdue
 from ledger.domain.errors import RentrollError
 from ledger.flows.attach import settle_runs
 
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from cli.app import App
 
 
-def settle_left_runs(app: "App", claims: Iterable[Claim]) -> None:
-    """Asks the boxes of such leases, and records what they say. A box that does not answer is told, and left."""
+def settle_left_runs(app: "App", claims: Iterable[Claim], *, expires: bool) -> None:
+    """Asks the boxes of such leases, and records what they say. A box that does not answer is told, and left.
+
+    One that is deleted whatever it says is not asked; `expires` is that of `ledger.domain.plan.Around`.
+    """
     for claim in claims:
         if claim.purpose != RUN or claim.phase != "ready" or is_attended_by_client(app, claim, app.now()):
+            continue
+        if claim.stop_reason is not None or (expires and is_overdue(claim, app.now())):
             continue
         try:
             lease = app.register.load(claim.lease_id)

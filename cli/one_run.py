@@ -256,7 +256,8 @@ class OneRun:
         try:
             lease = self._app.book.load(self._leasing.want.lease_id)
         except RentrollError:
-            return None  # there is no ledger in which it could have become ready
+            # Of one that became ready the release is tried, and says itself why it fails; before, none can be ours.
+            return self.lease
         return lease if lease.phase == "ready" else None
 
     def _release(self, lease: "Lease") -> RentrollError | None:

@@ -1,6 +1,7 @@
 """What comes out of a run: its streams on ours, its exit code as ours."""
 
 import os
+import select
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -34,11 +35,19 @@ def exit_code_of(code: int | None, name: str | None) -> int:
 
 
 def sink(descriptor: int) -> Callable[[bytes], None]:
-    """Writes every byte to one of our own streams, unbuffered, so that nothing waits and nothing is reordered."""
+    """Writes every byte to one of our own streams, unbuffered, so that nothing waits and nothing is reordered.
+
+    Another program on the same pipe may have made it non-blocking: then its reader is waited for here.
+    """
 
     def write(chunk: bytes) -> None:
         view = memoryview(chunk)
         while view:
-            view = view[os.write(descriptor, view) :]
+            try:
+                view = view[os.write(descriptor, view) :]
+            except BlockingIOError:
+                room = select.poll()
+                room.register(descriptor, select.POLLOUT)
+                room.poll()
 
     return write

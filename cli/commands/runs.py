@@ -1,5 +1,6 @@
 """`rentroll runs`: what was run, how it ended, what it wrote; following and stopping what still runs."""
 
+import contextlib
 import json
 import os
 import sys
@@ -25,6 +26,8 @@ SHOWN = 20
 LOOK_S = 0.2
 QUIET_S = 0.5
 """A stream that says nothing for so long has said what the box keeps of it."""
+KEPT_S = 5.0
+"""After so long one that does not fall silent has said that as well: the rest is for --follow."""
 
 
 @click.group(name="runs", invoke_without_command=True)
@@ -123,15 +126,15 @@ def _from_the_box(app: App, one: Viewed, printer: _Printer, *, to_the_end: bool)
         on_stderr=printer.sink("stderr"),
     )
     printer.skip(running.dropped)
-    before = -1
-    while to_the_end or before != printer.pieces:
-        before = printer.pieces
-        try:
-            running.wait(QUIET_S)
-        except TimeoutError:
-            continue
-        return
-    running.detach()
+    before, end_s = -1, time.monotonic() + KEPT_S
+    try:
+        while to_the_end or (before != printer.pieces and time.monotonic() < end_s):
+            before = printer.pieces
+            with contextlib.suppress(TimeoutError):
+                running.wait(QUIET_S)
+                return
+    finally:
+        running.detach()
 
 
 @command.command(name="attach")

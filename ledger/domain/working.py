@@ -201,7 +201,8 @@ class Workspace(Protocol):
     def start(self, job: JobSpec, on_stdout: Sink, on_stderr: Sink, *, told: Callable[[str], None] = ...) -> Running:
         """Starts the job; the workspace then is the job's, and nothing else may be asked of it.
 
-        `told` is given a sentence when the connection tears and when it is back.
+        `told` is given a sentence when the connection tears and when it is back. Raises `SshFailure` only where the
+        box refused it, so that it never began; one that tears here is what waiting for the job finds out.
         """
         ...
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from msgspec import Struct
 
 from ledger.domain import events as e
-from ledger.domain.ports import Ended, Running, Sink, UnknownRun
+from ledger.domain.ports import Ended, NoAgent, Running, Sink, UnknownRun
 from ledger.domain.state import Lease
 from ledger.flows.follow import Counted, Followed, follow
 from ledger.flows.places import endpoint_of, place_of
@@ -15,6 +15,7 @@ from ledger.flows.services import Services, Stage
 from ledger.flows.work import end_of
 
 NEVER_BEGUN = "the box does not know it: it never began there, or the box was made anew"
+PLAIN = "the box has no python3: the command ended with its connection"
 STOP_GRACE_S = 10.0
 
 
@@ -79,7 +80,7 @@ def record_followed(services: Services, lease: Lease, run_id: str, followed: Fol
         run_id,
         ended if ended is not None and ended.known else seen,
         failure=followed.failure or (LOST if ended is not None and not ended.known else None),
-        detached=ended is None,
+        detached=followed.may_go_on,
     )
 
 
@@ -101,10 +102,17 @@ def stop_run(services: Services, lease_id: str, run_id: str, *, records: bool) -
 def settle_runs(services: Services, lease: Lease, *, may_be_beginning: bool) -> None:
     """Asks the box how the open runs of a lease ended, and records it.
 
-    One that the box does not know never began there, unless somebody is just beginning it. Raises `SshFailure` where
-    the box cannot say.
+    One that the box does not know never began there, unless somebody is just beginning it. A box without python3 keeps
+    no runs: theirs ended with their client. Raises `SshFailure` where the box cannot say.
     """
-    told = {run.run_id: run for run in services.box.runs(endpoint_of(lease), place_of(lease))}
+    try:
+        told = {run.run_id: run for run in services.box.runs(endpoint_of(lease), place_of(lease))}
+    except NoAgent:
+        if may_be_beginning:
+            raise
+        for run_id in lease.open_runs:
+            _record(services, lease, run_id, _nothing(0, 0, 0), failure=PLAIN)
+        return
     for run_id in lease.open_runs:
         run = told.get(run_id)
         if run.running if run is not None else may_be_beginning:

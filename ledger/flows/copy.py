@@ -69,7 +69,7 @@ def download(
 
     Raises PlaceFailure where anything of it could not be copied, SshFailure where the box cannot be reached.
     """
-    order = CopyOrder(to_box=False, sources=(remote,), target=local or b".", into=local is None)
+    order = CopyOrder(to_box=False, sources=(remote,), target=local or b".", into=local is None or local.endswith(b"/"))
     done = copy(copier, endpoint, place, order, clock, watcher)
     for failure in done.failures:
         raise not_all(failure, len(done.failures))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from ledger.domain.errors import Interrupted, RentrollError, SshFailure
-from ledger.domain.ports import Ended, Interrupts, Running, Sink
+from ledger.domain.ports import Ended, Interrupts, Running, Sink, UnknownRun
 
 STEPS: dict[int, tuple[tuple[str, float], ...]] = {
     signal.SIGINT: (("INT", 10.0), ("TERM", 10.0), ("KILL", 5.0)),
@@ -35,6 +35,11 @@ class Followed(Struct, frozen=True, kw_only=True):
     def failure(self) -> str | None:
         return None if self.by is None else str(self.by)
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it may still run: not one that has ended, or that the box does not know."""
+        return self.ended is None and not isinstance(self.by, UnknownRun)
+
 
 def follow(begin: Callable[[], Running], interrupts: Interrupts) -> Followed:
     """Begins to follow a job and waits for its end; what breaks the wait off comes back with the end that it had.
@@ -52,7 +57,7 @@ def follow(begin: Callable[[], Running], interrupts: Interrupts) -> Followed:
         if running is None:
             raise
         with interrupts.again():
-            return _stop(running, first)
+            return _stop(running, first, interrupts)
 
 
 def _wait(running: Running) -> Followed:
@@ -65,14 +70,15 @@ def _wait(running: Running) -> Followed:
         return Followed(ended=_send(running, HANG_UP), by=failure)
 
 
-def _stop(running: Running, first: Interrupted) -> Followed:
+def _stop(running: Running, first: Interrupted, interrupts: Interrupts) -> Followed:
     try:
         return Followed(ended=_send(running, STEPS[first.signal_number]), by=first)
     except Interrupted as second:
         is_left = second.signal_number == signal.SIGINT
         if not is_left:
             running.signal(STEPS[second.signal_number][0][0])
-        running.detach()
+        with interrupts.shielded():  # one more ends this process: it must not make a failure of what was left
+            running.detach()
         return Followed(ended=None, by=second, left=is_left)
 
 

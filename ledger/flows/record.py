@@ -76,7 +76,7 @@ class Record:
             duration_ms=ended.duration_ms if ended and ended.known else lasted_ms,
             stdout_bytes=ended.stdout_bytes if ended and ended.known else self.stdout.bytes,
             stderr_bytes=ended.stderr_bytes if ended and ended.known else self.stderr.bytes,
-            detached=ended is None and goes_on,
+            detached=followed.may_go_on and goes_on,
             phases=self._phases.in_ms(),
             failure=followed.failure or (LOST if ended and not ended.known else None),
         )

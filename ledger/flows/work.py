@@ -176,8 +176,8 @@ def _run_kept(
         with phases.timed("command"):
             followed = follow(begin, services.interrupts)
     except (RentrollError, Interrupted) as failure:
-        # Where the connection broke, or a signal came, the box may have begun it already.
-        record.ended(Followed(ended=None, by=failure), goes_on=isinstance(failure, SshFailure | Interrupted))
+        # The box refused it (a connection that broke raises only later, in the wait); where a signal came, it may run.
+        record.ended(Followed(ended=None, by=failure), goes_on=isinstance(failure, Interrupted))
         raise
     record.ended(followed)
     return end_of(followed, job.run_id)

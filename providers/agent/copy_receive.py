@@ -125,12 +125,13 @@ class Receiver:
         links: list[tuple[bytes, bytes]] = []
         for number, entry in enumerate(entries):
             parent, slash, _ = entry.path.rpartition(b"/")
-            top = int(entry.path.partition(b"/")[0])
-            placed = targets[top] if top < len(targets) else None
+            first, _, _ = entry.path.partition(b"/")
+            top = int(first) if first.isdigit() else len(targets)
+            placed = targets[top] if top < len(targets) and first == b"%d" % top else None
             if placed is None or (slash and parent not in folders):
                 raise CopyFailure("protocol", "the other side sent something that is in no folder of its own")
             base, source = placed
-            path = base + entry.path[len(b"%d" % top) :]
+            path = base + entry.path[len(first) :]
             if entry.kind == "d":
                 folders.add(entry.path)
                 self._make_folder(path, entry)

@@ -36,9 +36,21 @@ _OPENED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Sender:
-    """One side's sources: absolute paths, and the names that they keep in a folder (`name_of`)."""
+    """One side's sources: absolute paths, and the names that they keep in a folder (`name_of`).
 
-    def __init__(self, wire: Wire, paths: list[bytes], names: list[bytes], watcher: Watcher | None = None) -> None:
+    `private` is a folder, without links on the way, of which nothing is ever sent.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        paths: list[bytes],
+        names: list[bytes],
+        watcher: Watcher | None = None,
+        *,
+        private: bytes | None = None,
+    ) -> None:
+        self._private = private
         self._wire = wire
         self._paths = paths
         self._names = names
@@ -60,6 +72,8 @@ class Sender:
         entries: list[Entry] = []
         sources: list[list[str] | None] = [None] * len(self._paths)
         for number, path in enumerate(self._paths):
+            if self._is_private(path):
+                continue
             top = self._entry(path, b"%d" % number)
             if top is not None and top.kind != "d" and self._names[number] == CONTENTS:
                 self._failures.append(CopyFailure("not-a-folder", "it is no folder", path))
@@ -84,6 +98,8 @@ class Sender:
         waiting = [(root, top)]
         while waiting:
             folder, under = waiting.pop()
+            if folder is not root and self._is_private(folder):
+                continue
             try:
                 names = os.listdir(folder)
             except OSError as error:
@@ -98,6 +114,13 @@ class Sender:
                     yield entry
                     if entry.kind == "d":
                         waiting.append((path, entry.path))
+
+    def _is_private(self, path: bytes) -> bool:
+        """Whether it is in the private folder; then it is named as a failure."""
+        if self._private is None or not (os.path.realpath(path) + b"/").startswith(self._private + b"/"):
+            return False
+        self._failures.append(CopyFailure("private", "it holds the keys of your leases, which stay here", path))
+        return True
 
     def _entry(self, path: bytes, as_path: bytes) -> Entry | None:
         try:

@@ -4,6 +4,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from ledger.domain.copying import Copied, CopyOrder, NotCopied, Watcher
@@ -34,10 +35,14 @@ class Talk(Protocol):
 
 
 class AgentCopier:
-    """The port `ledger.domain.copying.Copier`. `talk` opens a channel to the agent of a place."""
+    """The port `ledger.domain.copying.Copier`. `talk` opens a channel to the agent of a place.
 
-    def __init__(self, talk: Callable[[Endpoint, Place], Talk]) -> None:
+    `private` is a folder of this machine of which nothing is ever copied to a box.
+    """
+
+    def __init__(self, talk: Callable[[Endpoint, Place], Talk], *, private: Path) -> None:
         self._talk = talk
+        self._private = os.path.realpath(os.fsencode(private))
 
     def copy(self, endpoint: Endpoint, place: Place, order: CopyOrder, watcher: Watcher) -> Copied:
         """Copies over one channel. Raises PlaceFailure (stage `tools` where the box has no python3), SshFailure."""
@@ -46,7 +51,7 @@ class AgentCopier:
         except NoAgent as none:
             raise PlaceFailure(none.message, stage=none.stage, hint=none.hint) from None
         try:
-            return _put(talk, order, watcher) if order.to_box else _get(talk, order, watcher)
+            return _put(talk, order, watcher, self._private) if order.to_box else _get(talk, order, watcher)
         except CopyFailure as failure:
             raise _placed(failure) from None
         except (ValueError, LookupError) as nonsense:
@@ -65,14 +70,14 @@ def _get(talk: Talk, order: CopyOrder, watcher: Watcher) -> Copied:
     return _copied(receiver.counts(), receiver.failures)
 
 
-def _put(talk: Talk, order: CopyOrder, watcher: Watcher) -> Copied:
+def _put(talk: Talk, order: CopyOrder, watcher: Watcher, private: bytes) -> Copied:
     talk.send({"op": "put-file", "path": os.fsdecode(order.target), "into": order.into})
     here = os.getcwdb()  # noqa: PTH109
     paths = [source_path(path, here) for path in order.sources]
     answers = _Answers(talk)
     try:
         wire = Wire(answers.write, answers.receive)
-        Sender(wire, paths, [name_of(path) for path in order.sources], watcher).run()
+        Sender(wire, paths, [name_of(path) for path in order.sources], watcher, private=private).run()
         told = wire.hear("received")
     finally:
         talk.close()

@@ -6,6 +6,7 @@ the end. The remote command reads its input until that ends, so ssh does too, al
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -40,6 +41,10 @@ class Forward(NamedTuple):
 def free_ports(wanted: Sequence[Forward]) -> list[Forward]:
     """The same with each local port 0 replaced by a free one. Raises UsageFailure for one that is taken."""
     held: list[socket.socket] = []
+    given = [forward.local_port for forward in wanted if forward.local_port]
+    twice = next((port for port in given if given.count(port) > 1), None)
+    if twice is not None:
+        raise UsageFailure(f"port {twice} of this machine is given twice", hint=f"write 0:{twice} for any free port")
     try:
         forwards = []
         for forward in wanted:
@@ -126,7 +131,8 @@ class Forwarding:
         end_s = monotonic() + 2 * CONNECT_TIMEOUT_S
         said = b""
         while not said.endswith(READY):  # what a login shell prints may come before it
-            chunk = os.read(self._child.stdout.fileno(), _READ_BYTES)
-            if not chunk or monotonic() > end_s:
+            came, _, _ = select.select([self._child.stdout], [], [], max(0.0, end_s - monotonic()))
+            chunk = os.read(self._child.stdout.fileno(), _READ_BYTES) if came else b""
+            if not chunk:
                 raise SshFailure(f"{self._where}: ssh did not come to forward the ports", stage="session")
             said += chunk

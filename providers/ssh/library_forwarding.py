@@ -9,7 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from ledger.domain.errors import SshFailure
+from ledger.domain.errors import SshFailure, UsageFailure
 from ledger.domain.ports import Endpoint
 from providers.noticing import wait
 from providers.ssh.connection import connect
@@ -29,7 +29,7 @@ class LibraryForwarding:
         self._listeners: list[socket.socket] = []
         try:
             for forward in forwards:
-                listener = socket.create_server((LOOPBACK, forward.local_port))
+                listener = _listening(forward.local_port)
                 self._listeners.append(listener)
                 threading.Thread(target=self._serve, args=(listener, forward.remote_port), daemon=True).start()
         except BaseException:
@@ -79,6 +79,14 @@ class LibraryForwarding:
                 back.start()
                 _pump(near, far)
                 back.join()
+
+
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server((LOOPBACK, port))
+    except OSError as error:  # somebody has taken it since it was looked at
+        why = (error.strerror or str(error)).lower()
+        raise UsageFailure(f"port {port} of this machine cannot be listened on: {why}") from None
 
 
 def _pump(source: Any, sink: Any) -> None:

@@ -18,12 +18,17 @@ EXCLUDED = VERSION_CONTROL | ENVIRONMENTS | PACKAGES | CACHES
 VENV_MARK = b"pyvenv.cfg"
 
 
+def excludes(name: bytes) -> bool:
+    """Whether a file or a folder is left out by its name."""
+    return name in EXCLUDED or name.startswith(OURS)
+
+
 def excluded_part(path: bytes) -> bytes | None:
     """The path up to the first part that a name excludes; None where none does. A folder may end in `/`."""
     parts = path.split(b"/")
     if EXCLUDED.isdisjoint(parts) and OURS not in path:
         return None
-    first = next((i for i, part in enumerate(parts) if part in EXCLUDED or part.startswith(OURS)), None)
+    first = next((i for i, part in enumerate(parts) if excludes(part)), None)
     return None if first is None else b"/".join(parts[: first + 1])
 
 

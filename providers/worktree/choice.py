@@ -30,12 +30,12 @@ class Choice:
 
     def untracked(self, paths: list[bytes], prefix: bytes) -> list[bytes]:
         """Of what git neither tracks nor ignores; built-in excludes look at the part of a path inside a repository."""
-        separate = builtin.EXCLUDED.isdisjoint
+        excluded_part = builtin.excluded_part
         environments = builtin.environments(paths)
         chosen: list[bytes] = []
         for path in paths:
             ruled = self.rules.excludes(prefix + path) if self.rules is not None else None
-            if ruled is None and not (separate(path.split(b"/")) and not path.startswith(environments)):
+            if ruled is None and (excluded_part(path) is not None or path.startswith(environments)):
                 self._leave_out(prefix, path, environments)
             elif not ruled:
                 chosen.append(prefix + path)

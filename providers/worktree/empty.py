@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 
 from ledger.domain.syncing import folders_above
-from providers.worktree.builtin import EXCLUDED
+from providers.worktree.builtin import excludes
 from providers.worktree.git import Git, failure
 
 NONE_IGNORED = 1
@@ -47,7 +47,7 @@ def _folders_in(top: bytes, folder: bytes) -> list[bytes] | None:
     return [
         folder + b"/" + entry.name
         for entry in inside
-        if entry.name not in EXCLUDED and entry.is_dir(follow_symlinks=False)
+        if not excludes(entry.name) and entry.is_dir(follow_symlinks=False)
     ]
 
 

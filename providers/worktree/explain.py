@@ -48,6 +48,7 @@ class Explanation(NamedTuple):
     source: str
 
 
+NOTHING_IN_IT = Explanation(False, Rule.FOLDER, "nothing in it is copied")
 RULES = {
     Word.TRACKED: Rule.TRACKED,
     Word.SKIPPED: Rule.SPARSE,
@@ -80,6 +81,8 @@ def explain(root: Path, path: Path, options: ScanOptions) -> Explanation:
             inside = _of_folder(root, found, options)
             if inside is not None:
                 return inside
+            if not found:  # the tree itself, of which git has nothing to say
+                return NOTHING_IN_IT
             found += b"/"
         elif os.path.lexists(whole) and (refused := _refused(whole)) is not None:
             return refused
@@ -188,7 +191,7 @@ def _of_repository(git: Git, top: bytes, path: bytes) -> Explanation:
         if part is not None:
             return _built_in(prefix + part)
     if rest.endswith(b"/") and said.word is not Word.IGNORED:
-        return Explanation(False, Rule.FOLDER, "nothing in it is copied")
+        return NOTHING_IN_IT
     return Explanation(said.word in (Word.TRACKED, Word.UNTRACKED), RULES[said.word], said.source)
 
 

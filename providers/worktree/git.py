@@ -8,8 +8,9 @@ import os
 import selectors
 import subprocess
 import time
+from contextlib import nullcontext
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import IO, NamedTuple, Self, cast
 
 from ledger.domain.errors import RentrollError, SyncFailure, UsageFailure
 from ledger.domain.syncing import shown
@@ -32,7 +33,12 @@ class Answer(NamedTuple):
 
     code: int
     out: bytes
-    said: str
+    words: bytes
+
+    @property
+    def said(self) -> str:
+        """Its words as text."""
+        return self.words.decode("utf-8", "backslashreplace").strip()
 
     def parts(self) -> list[bytes]:
         """An output whose records end in NUL. Raises `SyncFailure` where git failed."""
@@ -46,7 +52,7 @@ class Question:
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self.process = process
-        self.heard: dict[int, list[bytes]] = {}
+        self.heard: dict[IO[bytes], list[bytes]] = {}
         self.open = 0
 
 
@@ -85,15 +91,16 @@ class Git:
         Raises `UsageFailure` where git cannot be started.
         """
         try:
-            process = subprocess.Popen(
-                [*GIT, *words],
-                cwd=folder,
-                env=_environment(ceiling),
-                stdin=subprocess.DEVNULL if given is None else _file_of(given),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-            )
+            with nullcontext(subprocess.DEVNULL) if given is None else _file_of(given) as stdin:
+                process = subprocess.Popen(
+                    [*GIT, *words],
+                    cwd=folder,
+                    env=_environment(ceiling),
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                )
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             told = "git is not on this machine" if missing else f"git could not be started: {error.strerror}"
@@ -101,7 +108,7 @@ class Git:
         question = Question(process)
         for stream in (process.stdout, process.stderr):
             assert stream is not None  # noqa: S101 - both are pipes
-            question.heard[stream.fileno()] = []
+            question.heard[stream] = []
             question.open += 1
             self._streams.register(stream, selectors.EVENT_READ, question)
         self._questions.append(question)
@@ -119,8 +126,7 @@ class Git:
             for key, _events in self._streams.select(min(left_s, NOTICE_S)):
                 _hear(self._streams, key)
         out, said = question.heard.values()
-        text = b"".join(said).decode("utf-8", "backslashreplace").strip()
-        return Answer(question.process.wait(), b"".join(out), text)
+        return Answer(question.process.wait(), b"".join(out), b"".join(said))
 
 
 def failure(said: str, folder: bytes | None = None) -> RentrollError:
@@ -139,23 +145,25 @@ def failure(said: str, folder: bytes | None = None) -> RentrollError:
     return SyncFailure(f"git could not say what is in the working tree: {told or 'it ended without a word'}")
 
 
-def _file_of(given: bytes) -> int:
-    """A descriptor to read this from: of a file, so that git need not be fed while it answers."""
+def _file_of(given: bytes) -> IO[bytes]:
+    """A file to read this from, so that git need not be fed while it answers."""
     import tempfile
 
-    with tempfile.TemporaryFile() as file:
-        file.write(given)
-        file.seek(0)
-        return os.dup(file.fileno())
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(given)
+    file.seek(0)
+    return file
 
 
 def _hear(streams: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
     question: Question = key.data
+    stream = cast("IO[bytes]", key.fileobj)
     chunk = os.read(key.fd, CHUNK_BYTES)
     if chunk:
-        question.heard[key.fd].append(chunk)
+        question.heard[stream].append(chunk)
         return
     streams.unregister(key.fileobj)
+    stream.close()
     question.open -= 1
 
 

@@ -6,6 +6,8 @@ from functools import cached_property
 from msgspec import Struct
 
 from ledger.domain import ports
+from ledger.domain.errors import SyncFailure
+from ledger.domain.syncing import shown
 from providers.agent import manifest
 from providers.agent.manifest import Entry
 
@@ -69,5 +71,28 @@ class Tree(Struct, frozen=True, kw_only=True, dict=True):
         return manifest.encode(entries)
 
     def look(self, paths: Iterable[bytes]) -> list[Entry]:
-        """What is here now at these paths: without what has gone since, or become something that no sync carries."""
-        return [entry for path in paths if (entry := manifest.entry_at(self.root, path)) is not None]
+        """What is here now at these paths: without what has gone since, or become something that no sync carries.
+
+        A path is gone too where a link stands in the place of a folder above it: it would lead elsewhere. Raises
+        `SyncFailure` where something cannot be looked at.
+        """
+        folders = {b"": True}
+        found: list[Entry] = []
+        for path in paths:
+            try:
+                entry = manifest.entry_at(self.root, path) if self._is_below_folders(path, folders) else None
+            except OSError as error:
+                raise SyncFailure(
+                    f"{shown(path)} cannot be looked at any more: {error.strerror}",
+                    hint="make it readable, or leave it out in .rentrollignore",
+                ) from error
+            if entry is not None:
+                found.append(entry)
+        return found
+
+    def _is_below_folders(self, path: bytes, known: dict[bytes, bool]) -> bool:
+        above = path.rpartition(b"/")[0]
+        if above not in known:
+            entry = manifest.entry_at(self.root, above) if self._is_below_folders(above, known) else None
+            known[above] = entry is not None and entry.kind == "d"
+        return known[above]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from providers.worktree.builtin import EXCLUDED, VENV_MARK
+from providers.worktree.builtin import VENV_MARK, excludes
 from providers.worktree.choice import Choice
 
 GIT_FOLDER = b".git"
@@ -74,7 +74,7 @@ def walk(
 
 
 def _place_of(name: bytes, around: Place, *, with_git: bool) -> Place:
-    if around is not Place.OPEN or name not in EXCLUDED:
+    if around is not Place.OPEN or not excludes(name):
         return around
     return Place.GIT if with_git and name == GIT_FOLDER else Place.LEFT_OUT
 

@@ -113,7 +113,7 @@ class Both:
         return pipes
 
     def copier(self) -> AgentCopier:
-        return AgentCopier(self.talk)
+        return AgentCopier(self.talk, private=self.here / "state")
 
     def put(self, *sources: str, to: str, into: bool = False) -> Copied:
         return self._copy(sources, to, to_box=True, into=into)

@@ -279,6 +279,19 @@ def test_a_source_that_is_missing_is_named_and_the_rest_is_copied(both: Both) ->
     assert list(tree(both.here / "new")) == [b"a"]
 
 
+@pytest.mark.parametrize("source", [".", "state", "state/keys", "state/keys/id_ed25519", "link/keys"])
+def test_the_keys_of_the_leases_are_named_and_never_copied(both: Both, source: str) -> None:
+    (both.here / "state" / "keys").mkdir(parents=True)
+    (both.here / "state" / "keys" / "id_ed25519").write_text("secret")
+    (both.here / "link").symlink_to("state")
+    (both.here / "f").write_text("x")
+    done = both.put(source, to="there/", into=True)
+    [failure] = done.failures
+    assert (failure.stage, failure.message) == ("private", "it holds the keys of your leases, which stay here")
+    assert [path for path in both.work.rglob("*") if path.name in ("keys", "id_ed25519")] == []
+    assert done.files == (1 if source == "." else 0)
+
+
 def test_what_is_no_file_is_named_and_never_opened(both: Both) -> None:
     (both.here / "d").mkdir()
     os.mkfifo(both.here / "d" / "pipe")
@@ -364,7 +377,7 @@ def test_nonsense_from_the_box_is_a_failure_that_is_named(both: Both, kind: byte
     assert (failed.value.stage, tree(both.here)) == ("protocol", {})
 
 
-@pytest.mark.parametrize("name", ["../out", "0/../../out"])
+@pytest.mark.parametrize("name", ["../out", "0/../../out", "00", "+0", "-1", "0_0"])
 def test_a_box_that_names_something_outside_of_the_target_is_refused(both: Both, name: str) -> None:
     (both.work / "out").write_text("x")
 
@@ -384,7 +397,7 @@ def test_a_box_that_names_something_outside_of_the_target_is_refused(both: Both,
     with pytest.raises(PlaceFailure) as failed:
         both.get("out", to="in")
     assert failed.value.stage == "protocol"
-    assert not (both.here / "out").exists()
+    assert [path.name for path in both.here.iterdir()] == ["in"]
 
 
 def test_a_link_inside_the_target_is_not_followed(both: Both, tmp_path: Path) -> None:

@@ -117,6 +117,14 @@ def test_a_local_port_that_is_taken_is_a_usage_error_before_the_box_is_touched(
     assert rentroll("status", "box", "--json").json["last_touched_at"] == box["last_touched_at"]
 
 
+def test_a_local_port_that_is_given_twice_is_a_usage_error_before_the_box_is_touched(
+    rentroll: Rentroll, box: Any
+) -> None:
+    ran = rentroll("forward", "box", "8888", "8888:8889", "--json")
+    assert (ran.code, ran.error["message"]) == (2, "port 8888 of this machine is given twice")
+    assert rentroll("status", "box", "--json").json["last_touched_at"] == box["last_touched_at"]
+
+
 @pytest.mark.parametrize("text", ["0", "http", "1:2:3", "65536", "65536:80", "-1", "٣", ""])
 def test_what_is_no_port_is_refused(rentroll: Rentroll, box: Any, text: str) -> None:
     assert rentroll("forward", "box", "--", text).code == 2

@@ -165,6 +165,8 @@ def test_files_are_fetched_afterwards_also_when_the_command_failed(rentroll: Ren
     script = "mkdir d; echo 1 >d/one; echo two >two; exit 9"
     ran = rentroll(*ON_BOX, "--download", "two", "--download", "d=out", "--", "sh", "-c", script)
     assert (ran.code, Path("two").read_text(), Path("out/one").read_text()) == (9, "two\n", "1\n")
+    rentroll(*ON_BOX, "--download", "two=new/", "--", "true")
+    assert Path("new/two").read_text() == "two\n"
 
 
 def test_a_file_that_is_not_there_fails_a_run_that_went_well(rentroll: Rentroll, box: Any) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from cli.one_run import OneRun
+from ledger.domain.errors import Conflict
+from ledger.flows.book import Book
 from providers.emulator.faults import Fault, IgnoreDelete, Status
 from providers.emulator.serve import Emulator
 from tests.cli.leftovers import halted_before
@@ -302,6 +305,22 @@ def test_a_remote_0_whose_release_fails_is_125_and_names_the_stop_command(
     )
     ran = rentroll(*RUN, "--slug", "job", "--json", "--", "true")
     assert (ran.code, ran.error["code"], ran.error["next"]) == (125, "credentials", "rentroll stop job")
+
+
+@pytest.mark.holds("REL-14")
+def test_a_remote_0_whose_ledger_cannot_be_read_any_more_is_125_and_names_the_stop_command(
+    rentroll: Rentroll, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> None:
+        raise Conflict("the ledger is locked")
+
+    def ends(one: OneRun) -> None:
+        monkeypatch.setattr(Book, "load", locked)
+
+    monkeypatch.setattr(OneRun, "_download", ends)
+    ran = rentroll(*RUN, "--slug", "job", "--json", "--", "true")
+    assert (ran.code, ran.error["code"], ran.error["next"]) == (125, "conflict", "rentroll stop job")
+    assert "job was not given back (conflict): the ledger is locked" in ran.err
 
 
 @pytest.mark.holds("REL-14")

@@ -5,12 +5,19 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli import left_runs
+from cli.app import App
+from cli.commands import runs
+from cli.outcome import sink
+from tests.cli.leftovers import killed_before
 from tests.cli.running import LEASE_ID, LIMIT_S, RUN_ID, TIME, Like, Number, Rentroll, finish, spawn, until
 
 ON_BOX = ("run", "--id", "box", "--no-sync")
@@ -199,6 +206,43 @@ def test_the_logs_of_a_run_without_a_client_come_from_its_box(rentroll: Rentroll
     gate.touch()
     assert rentroll("runs", "logs", "latest", "--follow").out == "up\ndone\n"
     assert ends_of(rentroll) == []
+
+
+def test_the_logs_of_a_run_that_does_not_fall_silent_end_all_the_same(
+    rentroll: Rentroll, box: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "KEPT_S", 0.3)
+    with begun(*ON_BOX, "--", "sh", "-c", "echo up; for _ in $(seq 100); do echo on; sleep 0.1; done") as process:
+        process.kill()
+        process.wait(LIMIT_S)
+    ran = rentroll("runs", "logs", "latest")
+    assert (ran.code, ran.out[:6], ran.out.count("on\n") < 60) == (0, "up\non\n", True)
+
+
+def test_what_comes_out_waits_for_the_reader_of_a_pipe_that_does_not_block() -> None:
+    """Another program on the same pipe may have set it so."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    data = os.urandom(1 << 20)
+    with os.fdopen(read, "rb") as reader, ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(reader.read)
+        with os.fdopen(write, "wb"):
+            sink(write)(data)
+        assert taken.result(LIMIT_S) == data
+
+
+@pytest.mark.parametrize(("command", "boxes"), [("cleanup", []), ("recover", ["job"])])
+def test_a_box_that_is_deleted_in_any_case_is_not_asked_for_its_runs(
+    rentroll: Rentroll, monkeypatch: pytest.MonkeyPatch, command: str, boxes: list[str]
+) -> None:
+    """One whose time is over goes by `cleanup`; by `recover` only where its run has ended."""
+    asked: list[str] = []
+    monkeypatch.setattr(left_runs, "settle_runs", lambda _services, lease, **_: asked.append(lease.slug))
+    killed_before("run-finished", "run", "--no-sync", "--slug", "job", "--", "true")
+    now = App.now
+    monkeypatch.setattr(App, "now", lambda app: now(app) + timedelta(hours=3))
+    rentroll(command)
+    assert asked == boxes
 
 
 def test_the_logs_of_a_run_are_followed_to_its_end(rentroll: Rentroll, box: Any, tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """A job that the box keeps: its record, and what stop signals, lost connections and lost readers make of it."""
 
 import signal
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
 
 from ledger.domain.errors import Interrupted, SshFailure
-from ledger.domain.ports import Ended, Workspace
+from ledger.domain.events import RunStarted
+from ledger.domain.ports import Ended, NoAgent, UnknownRun, Workspace
 from ledger.domain.refusals import Refused
+from ledger.flows.attach import settle_runs
 from ledger.flows.phases import Phases
 from ledger.flows.work import Job, Left, run
 from tests.flows.jobs import FakeRunning, FakeWorkspace, Step, ends, fails, goes_on, interrupts, no_signs_of_life
@@ -150,6 +153,68 @@ def test_a_connection_that_does_not_come_back_leaves_the_run_open(world: World, 
 
     assert outcome(world) == (None, None, True, LOST.message)
     assert world.lease().open_runs == (RUN,)
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_job_that_the_box_refused_or_does_not_know_is_not_going_on(
+    world: World, program: Program, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = SshFailure("the box failed: no space left on the device", stage="disk-full")
+    unknown = UnknownRun("the box does not know the run", stage="session")
+    workspace = put(program, fails(unknown))
+
+    def refuses(*_args: object, **_options: object) -> FakeRunning:
+        raise refusal
+
+    if is_refused:
+        monkeypatch.setattr(workspace, "start", refuses)
+    failure = refusal if is_refused else unknown
+    with pytest.raises(SshFailure, match=failure.message):
+        run(program.services, job(program), no_signs_of_life)
+
+    assert outcome(world) == (None, None, False, failure.message)
+    assert world.lease().open_runs == ()
+
+
+def test_a_third_ctrl_c_while_the_job_is_left_makes_no_failure_of_it(
+    world: World, signals: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the process at once, and the run stays open, so that its box is left alone."""
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("cli.interrupts.os._exit", leave)
+    monkeypatch.setattr(FakeRunning, "detach", lambda _running: signal.raise_signal(INT))
+
+    def interrupted(_running: FakeRunning) -> Ended:
+        signal.raise_signal(INT)
+        raise AssertionError("the signal is raised here")
+
+    put(signals, interrupted, interrupted)
+    asked = job(signals)
+    with pytest.raises(SystemExit) as left:
+        run(signals.services, asked, no_signs_of_life)
+
+    assert (left.value.code, world.payloads("run-finished"), world.lease().open_runs) == (130, [], (RUN,))
+
+
+@pytest.mark.parametrize(("is_fresh", "left"), [(True, (RUN,)), (False, ())])
+def test_on_a_box_without_python3_a_run_whose_client_is_gone_has_ended(
+    world: World, program: Program, is_fresh: bool, left: tuple[str, ...]
+) -> None:
+    lease = program.acquire()
+    program.services.book.record(lease.lease_id, started())
+    with pytest.raises(NoAgent) if is_fresh else nullcontext():
+        settle_runs(program.services, world.lease(), may_be_beginning=is_fresh)
+
+    ends = [(end["exit_code"], end["detached"], end["failure"]) for end in world.payloads("run-finished")]
+    gone = (None, False, "the box has no python3: the command ended with its connection")
+    assert (world.lease().open_runs, ends) == (left, [] if is_fresh else [gone])
+
+
+def started() -> RunStarted:
+    return RunStarted(run_id=RUN, command=("make",), work_dir="~/rentroll", repository=None, host="host", pid=1)
 
 
 def test_an_end_that_the_box_lost_is_recorded_as_not_known_and_raised(world: World, program: Program) -> None:

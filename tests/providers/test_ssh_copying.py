@@ -75,7 +75,7 @@ class Copying:
         self.place = Place(root=str(server.folder / "root"), lease_id=LEASE)
         self.work = server.folder / "root" / LEASE
         self.work.mkdir(parents=True)
-        self.copier = AgentCopier(SshBox(server.keys, use_library=use_library).talk)
+        self.copier = AgentCopier(SshBox(server.keys, use_library=use_library).talk, private=server.keys.root)
         self.clock = Patient()
         self.seen = Seen()
 

@@ -1,6 +1,7 @@
 """How git is asked: whatever the caller's environment says, and whatever git answers."""
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -214,3 +215,17 @@ def test_an_interrupt_comes_out_and_ends_git(repo: GitRepo, tmp_path: Path, monk
         signal.signal(signal.SIGALRM, previous)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+def test_many_repositories_inside_do_not_use_up_the_descriptors(repo: GitRepo) -> None:
+    repo.commit("a")
+    inner = [f"r{number:02}" for number in range(30)]
+    for name in inner:
+        GitRepo(repo.folder / name).write("f", "new/g")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 80, before[1]))
+    try:
+        tree = repo.tree()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert files(tree) == ["a", *(f"{name}/{path}" for name in inner for path in ("f", "new/g"))]

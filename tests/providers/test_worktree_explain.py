@@ -156,3 +156,7 @@ def test_what_is_explained_as_copied_is_what_a_scan_takes(repo: GitRepo, seed: i
         os.fsencode(path.relative_to(repo.folder)) for path in there if explain(repo.folder, path, options).included
     }
     assert explained == taken
+
+
+def test_a_repository_with_nothing_in_it_is_explained(repo: GitRepo) -> None:
+    assert told(repo, ".") == (False, Rule.FOLDER, "nothing in it is copied")

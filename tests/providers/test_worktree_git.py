@@ -341,3 +341,22 @@ def _replace(path: Path, chance: random.Random) -> None:
             path.write_text("x")
     except OSError:
         return  # something else is in the way
+
+
+def test_what_a_copy_of_ours_has_not_finished_is_left_out(repo: GitRepo) -> None:
+    repo.commit("a")
+    repo.write(".rentroll-1.part", "new/.rentroll-2.part", "new/b", "new/.rentroll-3/c")
+    (repo.folder / "new/sub/.rentroll-4/empty").mkdir(parents=True)
+    for path_mode in (False, True):
+        tree = scan(repo.folder, ScanOptions(path_mode=path_mode))
+        assert files(tree) == ["a", "new/b"]
+        assert {b".rentroll-1.part", b"new/.rentroll-2.part", b"new/.rentroll-3"} <= set(tree.left_out)
+        assert "new/sub/.rentroll-4" not in folders(tree)
+
+
+def test_what_has_come_to_lie_behind_a_link_has_gone(repo: GitRepo, tmp_path: Path) -> None:
+    repo.commit("lib/deep/a", "b")
+    tree = repo.tree()
+    (repo.folder / "lib").rename(tmp_path / "elsewhere")
+    (repo.folder / "lib").symlink_to(tmp_path / "elsewhere")
+    assert [entry.path for entry in tree.look([b"lib/deep/a", b"lib/deep", b"b"])] == [b"b"]
