@@ -30,7 +30,7 @@ def test_a_new_size_reaches_the_job(box: Place) -> None:
 
 
 def test_control_c_interrupts_the_job_in_the_foreground(box: Place) -> None:
-    channel = on_terminal(box, "echo ready; sleep 600")
+    channel = on_terminal(box, "echo ready; exec sleep 600")
     channel.until_output(b"ready")
     channel.write(frames.STDIN, b"\x03")
     assert channel.end() == (None, "INT")
