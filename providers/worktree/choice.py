@@ -28,10 +28,12 @@ class Choice:
         excludes = self.rules.excludes
         return [path for path in whole if not excludes(path)]
 
-    def untracked(self, paths: list[bytes], prefix: bytes) -> list[bytes]:
-        """Of what git neither tracks nor ignores; built-in excludes look at the part of a path inside a repository."""
+    def untracked(self, paths: list[bytes], prefix: bytes, environments: tuple[bytes, ...]) -> list[bytes]:
+        """Of what git neither tracks nor ignores; built-in excludes look at the part of a path inside a repository.
+
+        `environments` are that repository's virtual environments by their mark, each ending in `/`.
+        """
         excluded_part = builtin.excluded_part
-        environments = builtin.environments(paths)
         chosen: list[bytes] = []
         for path in paths:
             ruled = self.rules.excludes(prefix + path) if self.rules is not None else None

@@ -38,7 +38,7 @@ def _folders_in(top: bytes, folder: bytes) -> list[bytes] | None:
     try:
         with os.scandir(top + b"/" + folder) as listed:
             inside = list(listed)
-    except OSError:  # it has gone, or is closed to us: then git has said so
+    except OSError:  # it has gone, or is closed to us: then git has said so, and `Listing.closed` names it
         return []
     if not inside:
         return None

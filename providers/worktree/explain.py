@@ -113,6 +113,8 @@ def _of_folder(root: Path, folder: bytes, options: ScanOptions) -> Explanation |
     if files:
         size = sum(entry.size for entry in files)
         return Explanation(True, Rule.FOLDER, f"{counted(len(files), 'file')} in it to be copied, {amount(size)}")
+    if any(path == folder for path, _why in tree.unreadable):
+        return Explanation(False, Rule.REFUSED, "it cannot be read")
     if any(entry.path == folder for entry in tree.entries):
         return Explanation(True, Rule.FOLDER, "it is empty and is made")
     return None
@@ -173,26 +175,29 @@ def _of_repository(git: Git, top: bytes, path: bytes) -> Explanation:
             said = said_of(git, top, prefix, inner[len(prefix) :])
             if said.word is Word.IGNORED:
                 return Explanation(False, Rule.IGNORED, said.source)
-            part = builtin.excluded_part(inner[len(prefix) :])
-            if said.word is Word.UNTRACKED and part is not None:
+            part = _excluded(git, top, prefix, inner[len(prefix) :]) if said.word is Word.UNTRACKED else None
+            if part is not None:
                 return _built_in(prefix + part)
             prefix = inner
     rest = path[len(prefix) :]
     said = said_of(git, top, prefix, rest)
     if said.word is Word.UNTRACKED or (said.word is Word.UNKNOWN and rest.endswith(b"/")):
-        part = builtin.excluded_part(rest) or next(
-            (
-                folder
-                for folder in _environments(top, prefix, rest)
-                if said_of(git, top, prefix, folder + b"/" + builtin.VENV_MARK).word is Word.UNTRACKED
-            ),
-            None,
-        )
+        part = _excluded(git, top, prefix, rest)
         if part is not None:
             return _built_in(prefix + part)
     if rest.endswith(b"/") and said.word is not Word.IGNORED:
         return NOTHING_IN_IT
     return Explanation(said.word in (Word.TRACKED, Word.UNTRACKED), RULES[said.word], said.source)
+
+
+def _excluded(git: Git, top: bytes, prefix: bytes, path: bytes) -> bytes | None:
+    """The part of an untracked path, in the repository at `prefix`, that a built-in exclude leaves out."""
+    marked = (
+        folder
+        for folder in _environments(top, prefix, path)
+        if said_of(git, top, prefix, folder + b"/" + builtin.VENV_MARK).word is Word.UNTRACKED
+    )
+    return builtin.excluded_part(path) or next(marked, None)
 
 
 def _above(path: bytes) -> Iterator[bytes]:

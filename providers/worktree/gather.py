@@ -8,6 +8,8 @@ from providers.agent.manifest import PERMISSIONS, Entry
 from providers.worktree.tree import Tree
 
 READABLE = 0o444
+FORMAT = 0o170000
+"""The bits of a mode that say what it is a mode of."""
 KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -31,14 +33,14 @@ class Gathering:
         is gone, as git itself says.
         """
         base, holding, entries, lstat = self._base, self._holding, self.entries, os.lstat
-        regular, permissions, readable = stat.S_IFREG, PERMISSIONS, READABLE
+        regular, permissions, readable, new, kind = stat.S_IFREG, PERMISSIONS, READABLE, tuple.__new__, Entry
         missing: list[bytes] = []
         for path in paths:
             above = path.rpartition(b"/")[0]
-            if above not in holding and not self._is_folder(above):
-                missing.append(path)
-                continue
             try:
+                if above not in holding and not self._is_folder(above):
+                    missing.append(path)
+                    continue
                 status = lstat(base + path)
             except (FileNotFoundError, NotADirectoryError):
                 missing.append(path)
@@ -47,14 +49,15 @@ class Gathering:
                 self.unreadable.append((path, error.strerror or str(error)))
                 continue
             mode = status.st_mode
-            if stat.S_IFMT(mode) != regular:
+            if mode & FORMAT != regular:
                 if not self._other(path, mode):
                     missing.append(path)
                 continue
             if mode & readable != readable and not os.access(base + path, os.R_OK):
                 self.unreadable.append((path, "Permission denied"))
                 continue
-            entries.append(Entry(path, "f", mode & permissions, status.st_size, status.st_mtime_ns, b""))
+            # `Entry(...)` would call a function of Python's for each file
+            entries.append(new(kind, (path, "f", mode & permissions, status.st_size, status.st_mtime_ns, b"")))
             if above not in holding:
                 self._hold(above)
         return missing
@@ -63,10 +66,17 @@ class Gathering:
         """Takes folders in which nothing is, each with or without `/` at its end; gives those that are not there."""
         missing: list[bytes] = []
         for path in (given.rstrip(b"/") for given in paths):
-            if self._is_folder(path):
-                self._hold(path)
-            else:
+            try:
+                is_folder = self._is_folder(path)
+            except OSError as error:
+                self.close(path, error.strerror or str(error))
+                continue
+            if not is_folder:
                 missing.append(path)
+            elif not os.access(self._base + path, os.R_OK | os.X_OK):  # a submodule: it has not been looked into
+                self.close(path, "Permission denied")
+            else:
+                self._hold(path)
         return missing
 
     def close(self, what: bytes, why: str) -> None:
@@ -110,7 +120,10 @@ class Gathering:
         return True
 
     def _is_folder(self, path: bytes) -> bool:
-        """Whether there really is a folder, under folders, and no link in its place."""
+        """Whether there really is a folder, under folders, and no link in its place.
+
+        Raises OSError where that cannot be seen.
+        """
         if not path:
             return True
         if path not in self._folders:
@@ -121,7 +134,7 @@ class Gathering:
     def _look(self, path: bytes) -> Entry | None:
         try:
             status = os.lstat(self._base + path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if not stat.S_ISDIR(status.st_mode):
             return None

@@ -5,6 +5,7 @@ repository than the folder's; git takes no optional locks and starts no file-sys
 """
 
 import os
+import re
 import selectors
 import subprocess
 import time
@@ -25,6 +26,9 @@ MISLEADING = (
 """Variables that `git rev-parse --local-env-vars` names, without those of the configuration: they allow a folder."""
 GIT = ("git", "-c", "core.fsmonitor=false", "-c", "diff.relative=false")
 CHUNK_BYTES = 1 << 20
+CLOSED = re.compile(rb"^warning: could not open directory '(?:\.|(.*?)/)': ([^'\n]+)\n?", re.MULTILINE | re.DOTALL)
+"""What git says, to go on, of a folder that it cannot read; control characters of its name are question marks then."""
+GONE = (b"No such file or directory", b"Not a directory")
 PATH_HINT = "--path DIR copies a folder as it is, without git"
 
 
@@ -39,6 +43,17 @@ class Answer(NamedTuple):
     def said(self) -> str:
         """Its words as text."""
         return self.words.decode("utf-8", "backslashreplace").strip()
+
+    @property
+    def closed(self) -> dict[bytes, str]:
+        """The folders that it could not read, each with why; not those that went while it looked."""
+        return {path or b".": os.fsdecode(why) for path, why in CLOSED.findall(self.words) if why not in GONE}
+
+    @property
+    def notes(self) -> list[str]:
+        """Its other warnings."""
+        rest = CLOSED.sub(b"", self.words).decode("utf-8", "backslashreplace")
+        return [line.removeprefix("warning: ") for line in rest.strip().splitlines()]
 
     def parts(self) -> list[bytes]:
         """An output whose records end in NUL. Raises `SyncFailure` where git failed."""

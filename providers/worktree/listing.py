@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from ledger.domain.errors import SyncFailure
 from ledger.domain.syncing import shown
+from providers.worktree import builtin
 from providers.worktree.empty import empty_folders
-from providers.worktree.git import Git, Question, failure
+from providers.worktree.git import Answer, Git, Question, failure
 
 HERE = ("--full-name", "--", ":/")
 """Of the whole repository, from whatever folder of it git is asked."""
@@ -45,17 +46,25 @@ class Others(NamedTuple):
     empty: list[bytes]
     nested: list[bytes]
 
+    @property
+    def environments(self) -> tuple[bytes, ...]:
+        """The virtual environments among them, by their mark; each ends in `/`."""
+        return builtin.environments(self.untracked)
+
 
 class Listing:
     """One repository. All is asked at once and answered as it is read, so that git works while the first is used.
 
     Reading raises `UsageFailure` where the folder is in no repository with a working tree, `SyncFailure` where git
-    fails. `notes` are git's own warnings.
+    fails. `closed` are folders that git could not read, each with why, `closed_ignored` those that it ignores;
+    `notes` are its other warnings.
     """
 
     def __init__(self, git: Git, repository: Repository) -> None:
         self.prefix, self.wanted = repository.prefix, repository.wanted
         self.notes: list[str] = []
+        self.closed: dict[bytes, str] = {}
+        self.closed_ignored: dict[bytes, str] = {}
         self._git, self._folder = git, repository.folder
         self._ceiling = os.path.dirname(self._folder) if self.prefix else None  # noqa: PTH120 - paths are bytes here
         self._top = self._ask("rev-parse", "--show-toplevel")
@@ -86,10 +95,12 @@ class Listing:
         _ = self.top  # its failure says most
         records = self._git.answer(self._index).parts()
         start = records[0].index(b"\t") + 1 if records else 0  # what is before a path has one width for all
-        tracked = dict.fromkeys([r[start:] for r in records if r[0] != SKIPPED and r[2:8] != GITLINK])
-        skipped = [r[start:] for r in records if r[0] == SKIPPED]
-        modules = [r[start:] for r in records if r[2:8] == GITLINK]
-        return Index(list(tracked), skipped, modules)
+        special = [r for r in records if r[0] == SKIPPED or r[2:8] == GITLINK]
+        if special:  # seldom, and a pass over all that may be saved
+            records = [r for r in records if r[0] != SKIPPED and r[2:8] != GITLINK]
+        skipped = [r[start:] for r in special if r[0] == SKIPPED]
+        modules = [r[start:] for r in special if r[2:8] == GITLINK]
+        return Index(list(dict.fromkeys([r[start:] for r in records])), skipped, modules)
 
     def others(self, replaced: Iterable[bytes] = ()) -> Others:
         """What git does not track and does not ignore. `replaced` are folders that stand where git tracks a file.
@@ -102,7 +113,7 @@ class Listing:
 
     def _others_found(self, replaced: list[bytes]) -> Others:
         found = self._git.answer(self._others)
-        self._note(found.said)
+        self._heed(found)
         named = found.parts()
         folders = [path for path in named if path.endswith(b"/")]
         files = [path for path in named if not path.endswith(b"/")]
@@ -115,7 +126,9 @@ class Listing:
             ceiling=self._ceiling,
         )
         known = set(files)
-        new = [path for path in self._git.answer(asked).parts() if path not in known]
+        found = self._git.answer(asked)
+        self._heed(found)
+        new = [path for path in found.parts() if path not in known]
         nested = [path for path in new if path.endswith(b"/")]
         new = [path for path in new if not path.endswith(b"/")]
         searched = [path for path in folders if path not in nested]
@@ -128,7 +141,11 @@ class Listing:
     @cached_property
     def ignored(self) -> list[bytes]:
         """What git ignores, where that was asked for: files and links, repositories (ending in `/`)."""
-        return self._git.answer(self._ignored).parts() if self._ignored else []
+        if self._ignored is None:
+            return []
+        found = self._git.answer(self._ignored)
+        self.closed_ignored = {path: why for path, why in found.closed.items() if path not in self.closed}
+        return found.parts()
 
     @cached_property
     def unstaged(self) -> list[bytes]:
@@ -137,11 +154,12 @@ class Listing:
         if not found.code:
             return found.parts()
         if "bad revision" not in found.said:
-            self._note(f"git could not compare with HEAD: {found.said}")
+            self.notes.append(f"git could not compare with HEAD: {found.said}")
         return []
 
     def _ask(self, *words: str) -> Question:
         return self._git.ask(self._folder, *words, ceiling=self._ceiling)
 
-    def _note(self, said: str) -> None:
-        self.notes += [line.removeprefix("warning: ") for line in said.splitlines()]
+    def _heed(self, found: Answer) -> None:
+        self.closed |= found.closed
+        self.notes += [note for note in found.notes if note not in self.notes]

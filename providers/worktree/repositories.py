@@ -39,8 +39,10 @@ class Repositories:
     def _inside(self, listing: Listing) -> Iterator[Repository]:
         top, prefix, choice = listing.top, listing.prefix, self.choice
         modules = [path + b"/" for path in listing.index.modules if is_repository(top + b"/" + path)]
-        nested = listing.others().nested
-        wanted = {*choice.tracked(modules, prefix), *choice.untracked(nested, prefix)} if listing.wanted else set()
+        others = listing.others()
+        nested = others.nested
+        untracked = choice.untracked(nested, prefix, others.environments)
+        wanted = {*choice.tracked(modules, prefix), *untracked} if listing.wanted else set()
         ignored = [path for path in listing.ignored if path.endswith(b"/")]
         for path in (*modules, *nested, *ignored):
             whole = prefix + path

@@ -58,9 +58,11 @@ def _scan_repository(folder: bytes, options: ScanOptions) -> Tree:
             omitted += gathering.files(choice.tracked(index.skipped, prefix))
             missing += gone + gathering.folders(choice.tracked([path + b"/" for path in index.modules], prefix))
             others = listing.others(_folders_among(gone, gathering.root, prefix))
-            gathering.files(choice.untracked(others.untracked, prefix))
-            gathering.folders(choice.untracked([path + b"/" for path in others.empty], prefix))
+            environments = others.environments
+            gathering.files(choice.untracked(others.untracked, prefix, environments))
+            gathering.folders(choice.untracked([path + b"/" for path in others.empty], prefix, environments))
             gathering.files(choice.brought_back(listing.ignored, prefix))
+            _close(gathering, choice, listing, environments)
             if options.with_git:
                 add_git_folder(gathering, choice, prefix)
             unstaged += choice.tracked(listing.unstaged, prefix)
@@ -77,6 +79,17 @@ def _folders_among(paths: list[bytes], root: bytes, prefix: bytes) -> list[bytes
     """What is a folder of these, relative to the repository: each stands in the place of a tracked file."""
     found = [path for path in paths if os.path.isdir(root + b"/" + path)]  # noqa: PTH112 - paths are bytes here
     return [path[len(prefix) :] for path in found]
+
+
+def _close(gathering: Gathering, choice: Choice, listing: Listing, environments: tuple[bytes, ...]) -> None:
+    """Takes down the folders that git could not read, where what is in them would be copied."""
+    prefix, closed, ignored = listing.prefix, listing.closed, listing.closed_ignored
+    for path in closed:
+        for whole in choice.untracked([path + b"/"], prefix, environments):
+            gathering.close(whole[:-1], closed[path])
+    for path in ignored:
+        for whole in choice.brought_back([path + b"/"], prefix):
+            gathering.close(whole[:-1], ignored[path])
 
 
 def _bring_back(gathering: Gathering, choice: Choice, listing: Listing) -> None:

@@ -39,22 +39,23 @@ def walk(
 ) -> Found:
     """What is to be copied of the folder `start`, which is empty for all of `root`.
 
-    `closed` is told of each folder that cannot be read, and why.
+    `closed` is told of each folder that is chosen and cannot be read, and why.
     """
     files: list[bytes] = []
     empty: list[bytes] = []
     waiting = [(start, place)]
     while waiting:
         folder, place = waiting.pop()
+        base = folder + b"/" if folder else b""
         try:
             with os.scandir(root + b"/" + folder) as listed:
                 inside = list(listed)
         except (FileNotFoundError, NotADirectoryError):  # gone since
             continue
         except OSError as error:
-            closed(folder, error.strerror or str(error))
+            if _is_chosen(base, place, choice):  # else it is looked into only for what a line with `!` may bring back
+                closed(folder, error.strerror or str(error))
             continue
-        base = folder + b"/" if folder else b""
         if not inside and folder and _is_chosen(base, place, choice):
             empty.append(folder)
         if place is Place.OPEN and folder and any(entry.name == VENV_MARK for entry in inside):

@@ -2,11 +2,31 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from providers.agent.manifest import Entry
 from providers.worktree.scan import scan
 from providers.worktree.tree import ScanOptions, Tree
+
+UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+"""Root reads everything, unless it gives that up."""
+LOOK = """
+import sys
+from pathlib import Path
+from providers.worktree.scan import scan
+from providers.worktree.tree import ScanOptions
+tree = scan(Path(sys.argv[1]), ScanOptions(path_mode=bool(sys.argv[2])))
+print(([entry.path for entry in tree.entries], sorted(tree.unreadable), tree.missing, tree.notes))
+"""
+EXPLAIN = """
+import sys
+from pathlib import Path
+from providers.worktree.explain import explain
+from providers.worktree.tree import ScanOptions
+included, rule, source = explain(Path(sys.argv[1]), Path(sys.argv[1]) / sys.argv[2], ScanOptions())
+print((included, str(rule), source))
+"""
 
 
 class GitRepo:
@@ -50,3 +70,24 @@ def folders(tree: Tree) -> list[str]:
 def entry(tree: Tree, path: str) -> Entry:
     """The one entry of a path."""
     return next(entry for entry in tree.entries if entry.path == os.fsencode(path))
+
+
+def seen_unprivileged(folder: Path, *, path_mode: bool = False) -> str:
+    """What a process that may not read everything sees: paths, what is unreadable, what is missing, git's notes."""
+    return _unprivileged(LOOK, str(folder), "yes" if path_mode else "")
+
+
+def explained_unprivileged(folder: Path, path: str) -> str:
+    """What `explain` tells such a process of a path: whether it is copied, by which rule, and where that stands."""
+    return _unprivileged(EXPLAIN, str(folder), path)
+
+
+def _unprivileged(program: str, *words: str) -> str:
+    done = subprocess.run(
+        [*UNPRIVILEGED, sys.executable, "-c", program, *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.rstrip("\n")

@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,7 @@ from ledger.domain.errors import UsageFailure
 from providers.worktree.explain import explain
 from providers.worktree.scan import scan
 from providers.worktree.tree import ScanOptions, Tree
-from tests.providers.gitrepo import GitRepo, files, folders
-
-UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()
-"""Root reads everything, unless it gives that up."""
+from tests.providers.gitrepo import GitRepo, files, folders, seen_unprivileged
 
 
 @pytest.fixture
@@ -84,21 +80,20 @@ def test_what_cannot_be_read_is_named(folder: Path) -> None:
     write(folder, "a", "closed/b", "secret")
     (folder / "closed").chmod(0)
     (folder / "secret").chmod(0)
-    program = (
-        "import sys; from pathlib import Path; from providers.worktree.scan import scan; "
-        "from providers.worktree.tree import ScanOptions; "
-        "tree = scan(Path(sys.argv[1]), ScanOptions(path_mode=True)); "
-        "print([entry.path for entry in tree.entries], sorted(tree.unreadable))"
-    )
-    done = subprocess.run(
-        [*UNPRIVILEGED, sys.executable, "-c", program, folder],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    seen = seen_unprivileged(folder, path_mode=True)
     (folder / "closed").chmod(0o700)
-    assert done.stdout == "[b'a'] [(b'closed', 'Permission denied'), (b'secret', 'Permission denied')]\n"
+    assert seen == "([b'a'], [(b'closed', 'Permission denied'), (b'secret', 'Permission denied')], (), ())"
+
+
+def test_a_folder_that_cannot_be_read_and_is_left_out_is_not_named(folder: Path) -> None:
+    write(folder, ".rentrollignore", "a", "data/b", "node_modules/c", "venv/d")
+    (folder / ".rentrollignore").write_text("data/\n!keep\n")
+    for name in ("data", "node_modules", "venv"):
+        (folder / name).chmod(0)
+    seen = seen_unprivileged(folder, path_mode=True)
+    for name in ("data", "node_modules", "venv"):
+        (folder / name).chmod(0o700)
+    assert seen == "([b'.rentrollignore', b'a'], [], (), ())"
 
 
 def test_a_folder_with_keys_is_never_copied_tracked_or_not(repo: GitRepo) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from ledger.domain.errors import UsageFailure
 from providers.worktree.builtin import EXCLUDED
+from providers.worktree.explain import Explanation, Rule, explain
+from providers.worktree.tree import ScanOptions
 from tests.providers.gitrepo import GitRepo, files, folders
 
 
@@ -31,6 +33,20 @@ def test_a_virtual_environment_is_known_by_its_mark_whatever_its_name(repo: GitR
     tree = repo.tree()
     assert files(tree) == ["environment/file"]
     assert tree.left_out == (b"env", b"tools/py312")
+
+
+def test_empty_folders_and_repositories_in_a_virtual_environment_are_left_out_as_well(repo: GitRepo) -> None:
+    """An editable install clones into `src/` of the environment."""
+    repo.write("env/pyvenv.cfg", "env/bin/python", "tools/py312/pyvenv.cfg", "new/file")
+    for path in ("env/include", "env/lib/deep/empty", "tools/py312/include", "new/include", "environment"):
+        (repo.folder / path).mkdir(parents=True)
+    GitRepo(repo.folder / "env/src/package").commit("setup.py")
+    tree = repo.tree()
+    assert (files(tree), folders(tree)) == (["new/file"], ["environment", "new", "new/include"])
+    assert tree.left_out == (b"env", b"tools/py312")
+    for path in ("env/include", "env/src/package/setup.py"):
+        told = explain(repo.folder, repo.folder / path, ScanOptions())
+        assert told == Explanation(False, Rule.BUILT_IN, "env: virtual environment; git does not track it")
 
 
 def test_a_submodule_at_a_name_that_is_excluded_is_copied_with_what_is_new_in_it(repo: GitRepo, tmp_path: Path) -> None:
