@@ -93,12 +93,17 @@ SQLITE_TRIGGERS: tuple[str, ...] = (
     # nor replaced: INSERT OR REPLACE deletes without firing a DELETE trigger. Each continues the chain; without
     # gaps, a missing event is seen; and an append to a stream that has moved on is refused here. FAIL and not ABORT:
     # nothing was written yet, and SQLite need not keep a copy of every page in case there was.
+    # The newest row is read once, with no aggregate and no function: `printf` of the hash before the first event would
+    # run at every insert.
     _refusing(
         "events_in_order",
-        "INSERT ON events WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM events)"
-        " OR NEW.prev_hash IS NOT coalesce((SELECT hash FROM events WHERE position = NEW.position - 1),"
-        " printf('%064d', 0))"
-        " OR NEW.sequence IS NOT (SELECT coalesce(max(sequence), 0) + 1 FROM events WHERE stream = NEW.stream)",
+        "INSERT ON events WHEN (NEW.position - 1, NEW.prev_hash)"
+        " IS NOT (SELECT position, hash FROM events ORDER BY position DESC LIMIT 1)"
+        " AND ((NEW.position, NEW.prev_hash)"
+        " IS NOT (1, '0000000000000000000000000000000000000000000000000000000000000000')"
+        " OR EXISTS (SELECT 1 FROM events))"
+        " OR NEW.sequence IS NOT coalesce((SELECT sequence FROM events WHERE stream = NEW.stream"
+        " ORDER BY sequence DESC LIMIT 1), 0) + 1",
         "events are appended in order",
         "FAIL",
     ),

@@ -309,10 +309,11 @@ CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT
 CREATE TRIGGER events_no_delete BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END
 """,
     "events_in_order": """
-CREATE TRIGGER events_in_order BEFORE INSERT ON events WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) +
-1 FROM events) OR NEW.prev_hash IS NOT coalesce((SELECT hash FROM events WHERE position = NEW.position - 1),
-printf('%064d', 0)) OR NEW.sequence IS NOT (SELECT coalesce(max(sequence), 0) + 1 FROM events WHERE stream =
-NEW.stream) BEGIN SELECT RAISE(FAIL, 'events are appended in order'); END
+CREATE TRIGGER events_in_order BEFORE INSERT ON events WHEN (NEW.position - 1, NEW.prev_hash) IS NOT (SELECT
+position, hash FROM events ORDER BY position DESC LIMIT 1) AND ((NEW.position, NEW.prev_hash) IS NOT (1,
+'0000000000000000000000000000000000000000000000000000000000000000') OR EXISTS (SELECT 1 FROM events)) OR
+NEW.sequence IS NOT coalesce((SELECT sequence FROM events WHERE stream = NEW.stream ORDER BY sequence DESC LIMIT 1),
+0) + 1 BEGIN SELECT RAISE(FAIL, 'events are appended in order'); END
 """,
     "ledger_meta_no_update": """
 CREATE TRIGGER ledger_meta_no_update BEFORE UPDATE ON ledger_meta BEGIN SELECT RAISE(ABORT, 'the identity of a

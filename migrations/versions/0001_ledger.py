@@ -109,10 +109,13 @@ _SQLITE_TRIGGERS = (
     # nor replaced: INSERT OR REPLACE deletes without firing a DELETE trigger.
     (
         "CREATE TRIGGER events_in_order BEFORE INSERT ON events"
-        " WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM events)"
-        " OR NEW.prev_hash IS NOT coalesce((SELECT hash FROM events WHERE position = NEW.position - 1),"
-        " printf('%064d', 0))"
-        " OR NEW.sequence IS NOT (SELECT coalesce(max(sequence), 0) + 1 FROM events WHERE stream = NEW.stream)"
+        " WHEN (NEW.position - 1, NEW.prev_hash)"
+        " IS NOT (SELECT position, hash FROM events ORDER BY position DESC LIMIT 1)"
+        " AND ((NEW.position, NEW.prev_hash)"
+        " IS NOT (1, '0000000000000000000000000000000000000000000000000000000000000000')"
+        " OR EXISTS (SELECT 1 FROM events))"
+        " OR NEW.sequence IS NOT coalesce((SELECT sequence FROM events WHERE stream = NEW.stream"
+        " ORDER BY sequence DESC LIMIT 1), 0) + 1"
         " BEGIN SELECT RAISE(FAIL, 'events are appended in order'); END"
     ),
     # Every credential binding was made with the salt: another one would disown every open lease.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.domain.errors import IntegrityFailure
-from ledger.domain.rows import Problem
+from ledger.domain.rows import GENESIS, Problem
 from ledger.domain.state import Lease
 from ledger.store.chain import event_hash
 from ledger.store.sqlite_read import open_sqlite_reader
@@ -82,6 +82,21 @@ COPY = "SELECT position, stream, sequence, type, version, recorded_at, actor, pa
             ),
             "events are appended in order",
         ),
+        # Both continue the chain: one would replace event 5 by its stream and sequence, the other leaves a gap there.
+        (
+            (
+                "INSERT OR REPLACE INTO events SELECT 6, stream, sequence, type, version, recorded_at, actor, payload,"
+                " hash, 'h' FROM events WHERE position = 5"
+            ),
+            "events are appended in order",
+        ),
+        (
+            (
+                "INSERT INTO events SELECT 6, 'x', 2, type, version, recorded_at, actor, payload, hash, 'h'"
+                " FROM events WHERE position = 5"
+            ),
+            "events are appended in order",
+        ),
         ("UPDATE ledger_meta SET salt = ''", "the identity of a ledger never changes"),
         ("DELETE FROM ledger_meta", "the identity of a ledger never goes"),
         ("INSERT OR REPLACE INTO ledger_meta SELECT 1, 'x', 'y', 'z'", "a ledger has one identity"),
@@ -94,6 +109,19 @@ def test_the_database_itself_refuses_to_change_what_was_recorded(
     with pytest.raises(sqlite3.IntegrityError) as caught:
         raw.execute(statement)
     assert (str(caught.value), list(raw.iterdump())) == (reason, before)
+
+
+@pytest.mark.parametrize(
+    ("position", "prev_hash"), [(1, "1" * 64), (2, GENESIS)], ids=["after-another-hash", "not-the-first"]
+)
+def test_the_first_event_begins_the_chain(ledger_path: Path, position: int, prev_hash: str) -> None:
+    sqlite_ledger(ledger_path.parent).close()
+    with closing(sqlite3.connect(ledger_path, isolation_level=None)) as raw:
+        with pytest.raises(sqlite3.IntegrityError, match=r"^events are appended in order$"):
+            raw.execute(
+                "INSERT INTO events VALUES (?, 'x', 1, 'ready', 1, '2026', 'eve', '{}', ?, 'h')", (position, prev_hash)
+            )
+        assert raw.execute("SELECT count(*) FROM events").fetchone() == (0,)
 
 
 def test_an_untouched_ledger_verifies(told: Path) -> None:
