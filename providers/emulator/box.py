@@ -15,6 +15,8 @@ from providers.emulator.processes import Process, start
 from providers.emulator.reaper import kill_all
 
 _SFTP_VERSION = 3
+_TURNS = 5
+"""So many turns of the loop, and some more, from an accepted connection to `connection_made`."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -135,9 +137,9 @@ class Box:
         return {child.leader for child in self.children if child.leader is not None}
 
     async def _listen(self, port: int) -> None:
-        listener = listening_socket(self._address, port)
+        self._listener = listening_socket(self._address, port)
         self._acceptor = await asyncssh.listen(
-            sock=listener,
+            sock=self._listener,
             server_factory=lambda: _Server(self),
             server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
             encoding=None,
@@ -148,6 +150,11 @@ class Box:
 
     async def _close(self) -> None:
         if self._acceptor is not None:
+            # First nobody comes in any more, then who just did is let through the door: asyncio forgets whom a server
+            # has accepted that closes before it has a transport.
+            asyncio.get_running_loop().remove_reader(self._listener)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
             self._acceptor.close()
             connections = list(self.connections)
             for connection in connections:
@@ -156,6 +163,7 @@ class Box:
                 with contextlib.suppress(OSError, asyncssh.Error):
                     await connection.wait_closed()
             await self._acceptor.wait_closed()
+            self._acceptor = None
 
 
 def listening_socket(address: str, port: int) -> socket.socket:
