@@ -1,6 +1,7 @@
 """The op `run`: this process starts the job and is its supervisor, until the job has ended and everybody knows.
 
-The channel is one of the clients, and its end is theirs alone: the job goes on without it, and the lock with the job.
+The channel is one of the clients, and its end is theirs alone: the job goes on without it, and the lock with the job:
+it is free once that has ended, also while a client still takes what came before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from binascii import a2b_base64
 from providers.agent.folder import Run, remove, remove_old
 from providers.agent.follower import Follower
 from providers.agent.log import Log
-from providers.agent.session import Gone
+from providers.agent.session import PENDING, Gone
 from providers.agent.spawn import command_of, environment, start
 from providers.agent.supervise import Supervisor
 
@@ -28,6 +29,10 @@ def run(session: Session, message: dict[str, Any]) -> None:
     """Runs a job to its end. Raises Gone where the channel ended before it, Failed where it cannot be started."""
     token = session.fenced()
     run = Run(session.state, message["run_id"])
+    if os.path.exists(os.path.join(session.state, PENDING)):
+        from providers.agent.tree import settle_torn
+
+        settle_torn(session)
     woken, waking = _wake_for_children()
     try:
         process = _started(session.workspace, run, message, token)
@@ -72,7 +77,7 @@ def _supervised(session: Session, supervisor: Supervisor, process: Process) -> N
         if here and own not in supervisor.followers:
             here = False
             session.let_go()
-        if supervisor.ended is not None and not here:
+        if supervisor.ended is not None:
             session.free_lock()
     supervisor.close()
     _make_room(session.state)

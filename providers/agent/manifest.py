@@ -7,7 +7,7 @@ set-user-id, set-group-id and sticky bits are not carried, as a box's folders ma
 import os
 from collections import namedtuple
 from operator import attrgetter
-from stat import S_ISDIR, S_ISLNK, S_ISREG
+from stat import S_IFMT, S_IFREG, S_ISDIR, S_ISLNK, S_ISREG
 
 TYPE_CHECKING = False  # as typing's own; importing that would cost the agent's start several milliseconds
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def decode(encoded: bytes) -> "list[Entry]":
     parts = encoded.split(b"\0")
     if parts.pop() or len(parts) % _FIELDS:
         raise ValueError("a manifest ends with a whole record")
-    framed = b"\0" + encoded
-    is_plain = not any(sign in framed for sign in _SIGNS)
+    all_plain = is_plain(encoded)
     entries = []
     before = b""
     for at in range(0, len(parts), _FIELDS):
@@ -83,16 +82,49 @@ def decode(encoded: bytes) -> "list[Entry]":
             entry = Entry(path, _KIND[letter], int(mode, 8), int(size), int(mtime_ns), target)
         except (KeyError, ValueError):
             raise ValueError(f"{what!r} is no record of a manifest") from None
-        if path <= before or not (is_plain or is_inside(path)):
+        if path <= before or not (all_plain or is_inside(path)):
             raise ValueError(f"{path!r} is no path, or not in its place, in a manifest")
         entries.append(entry)
         before = path
     return entries
 
 
+def is_plain(encoded: bytes) -> bool:
+    """Whether nothing in a manifest can lead out of the folder it is under; False where that needs a closer look."""
+    framed = b"\0" + encoded
+    return not any(sign in framed for sign in _SIGNS)
+
+
 def is_inside(path: bytes) -> bool:
     """Whether a path is relative, of plain parts, and so cannot lead out of the folder it is under."""
     return all(part not in (b"", b".", b"..") for part in path.split(b"/")) and b"\0" not in path
+
+
+def paths_of(encoded: bytes) -> "list[bytes]":
+    """The paths of a manifest that one of us has written: nothing of it is proven. None of one that was cut short."""
+    parts = encoded.split(b"\0")
+    return [] if parts.pop() or len(parts) % _FIELDS else parts[::_FIELDS]
+
+
+def standing(root: bytes, paths: "Iterable[bytes]") -> bytes:
+    """The manifest of what stands at these paths under `root`: what `encode` makes of each `entry_at`, in less time.
+
+    The paths come in their order. Raises OSError where one cannot be looked at.
+    """
+    base, lstat, regular = root + b"/", os.lstat, S_IFREG
+    records = []
+    for path in paths:
+        try:
+            status = lstat(base + path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        mode = status.st_mode
+        if S_IFMT(mode) == regular:
+            records.append(b"%b\0f %o %d %d\0\0" % (path, mode & PERMISSIONS, status.st_size, status.st_mtime_ns))
+        else:
+            entry = entry_at(root, path)
+            records.append(b"" if entry is None else encode([entry]))
+    return b"".join(records)
 
 
 def digest(encoded: bytes) -> str:

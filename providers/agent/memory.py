@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 
-from providers.agent.manifest import Entry, decode, encode
+from providers.agent.manifest import Entry, decode, encode, paths_of
+from providers.agent.session import PENDING
 
 _MANIFEST = "manifest"
-_PENDING = "pending"
 _FOUND = "found"
 _MODE = 0o600
 
@@ -27,7 +27,7 @@ class Memory:
     @property
     def is_torn(self) -> bool:
         """Whether a sync has begun and not ended."""
-        return os.path.exists(self._path(_PENDING))
+        return os.path.exists(self._path(PENDING))
 
     def manifest(self) -> bytes | None:
         """The manifest of what the last whole sync put, None before the first."""
@@ -37,9 +37,13 @@ class Memory:
         """What the last whole sync put."""
         return _entries(self._read(_MANIFEST))
 
+    def paths(self) -> set[bytes]:
+        """The paths of all that is ours: what the last whole sync put, and what a torn one was about to put."""
+        return {*paths_of(self._read(_MANIFEST) or b""), *paths_of(self._read(PENDING) or b"")}
+
     def announced(self) -> list[Entry]:
         """What a sync that did not end was about to put."""
-        return _entries(self._read(_PENDING))
+        return _entries(self._read(PENDING))
 
     def found(self) -> list[Entry]:
         """What stood at the paths that such a sync announced and was nobody's of ours then."""
@@ -47,16 +51,16 @@ class Memory:
 
     def announce(self, entries: list[Entry], found: list[Entry]) -> None:
         """Remembers what is about to be put, and what somebody else's is there, with what an earlier sync left open."""
-        for name, before, new in ((_FOUND, self.found(), found), (_PENDING, self.announced(), entries)):
+        for name, before, new in ((_FOUND, self.found(), found), (PENDING, self.announced(), entries)):
             pending = {entry.path: entry for entry in before}
             pending.update((entry.path, entry) for entry in new)
-            if pending or name == _PENDING:
+            if pending or name == PENDING:
                 self._write(name, encode(pending.values()), is_forced=True)
 
     def settle(self, manifest: bytes) -> None:
         """The sync has ended, and this is there now."""
         self._write(_MANIFEST, manifest, is_forced=False)
-        for name in (_PENDING, _FOUND):
+        for name in (PENDING, _FOUND):
             try:
                 os.unlink(self._path(name))
             except FileNotFoundError:

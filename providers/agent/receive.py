@@ -8,10 +8,10 @@ from providers.agent import jsontext
 from providers.agent.change import delete, make_room, make_way, unlike
 from providers.agent.frames import DATA, ENTRY, JSON, MANIFEST, PATHS
 from providers.agent.incoming import Incoming
-from providers.agent.manifest import decode, digest
+from providers.agent.manifest import decode, digest, is_plain
 from providers.agent.memory import Memory
 from providers.agent.session import Failed
-from providers.agent.tree import inside, read_blob, read_paths, send_blob
+from providers.agent.tree import inside, read_blob, read_paths, send_blob, standing_there
 
 TYPE_CHECKING = False  # as typing's own; importing that would cost the agent's start several milliseconds
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ def begin(session: Session, _message: dict[str, Any]) -> None:
     session.fenced()
     workspace, memory = os.fsencode(session.workspace), Memory(session.take_state())
     make_room(workspace, session.state, memory)
-    ours = {entry.path for entry in memory.stored()} | {entry.path for entry in memory.announced()}
-    memory.announce(entries, inside(session, [entry.path for entry in entries if entry.path not in ours]))
+    known = memory.paths()
+    session.intact = None
+    memory.announce(entries, inside(session, [entry.path for entry in entries if entry.path not in known]))
     deleted, left = delete(workspace, deletes)
     if not {entry.path for entry in entries}.intersection(left):
         make_way(workspace, entries)
@@ -69,13 +70,17 @@ def commit(session: Session, _message: dict[str, Any]) -> None:
     """Reads a whole manifest. Answers `committed` where just that is there, else `differs` and sends the paths."""
     manifest = read_blob(session, MANIFEST)
     session.fenced()
-    differs = unlike(os.fsencode(session.workspace), manifest)
-    if differs:
+    if not _stands(session, manifest) and (differs := unlike(os.fsencode(session.workspace), manifest)):
         session.send({"is": "differs"})
         send_blob(session, PATHS, b"".join([path + b"\0" for path in differs]))
         return
     Memory(session.take_state()).settle(manifest)
     session.send({"is": "committed", "digest": digest(manifest)})
+
+
+def _stands(session: Session, manifest: bytes) -> bool:
+    """Whether just that is there, as a sync leaves it: without reading the manifest one entry at a time."""
+    return is_plain(manifest) and standing_there(session, manifest) == manifest
 
 
 def _take(incoming: Incoming, kind: bytes, payload: bytes) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 READ_BYTES = 1_048_576
+PENDING = "pending"
+"""The file in STATE that is there from before the first change of a sync until its end."""
 _STAGES = {
     errno.ENOSPC: "disk-full",
     errno.EDQUOT: "disk-full",
@@ -47,13 +49,15 @@ def failed_by(error: OSError) -> Failed:
 class Session:
     """One channel. `workspace` and `state` are absolute; both are made when first needed.
 
-    `token` is the fencing token while this process holds the workspace's lock, else None.
+    `token` is the fencing token while this process holds the workspace's lock, else None. `intact` is the manifest of
+    what was put, as long as a survey on this channel has found just that and nothing has been put since.
     """
 
     def __init__(self, workspace: str, state: str, *, fd_in: int = 0, fd_out: int = 1) -> None:
         self.workspace = workspace
         self.state = state
         self.token: int | None = None
+        self.intact: bytes | None = None
         self.fd_in = fd_in
         self.fd_out = fd_out
         self.reader = Reader()

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-_PIPE_BYTES = 1_048_576
+PIPE_BYTES = 1_048_576
+"""How much a pipe to or from a job holds, where the system lets it."""
 _F_SETPIPE_SZ = 1031  # Linux; named in fcntl since Python 3.10
 _SH = "/bin/sh"
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -180,7 +181,7 @@ def enlarge(pipe: int) -> None:
     from fcntl import fcntl
 
     try:
-        fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+        fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
     except OSError:
         pass
 

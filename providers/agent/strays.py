@@ -14,13 +14,14 @@ def stop_strays(run_id: str, grace_s: float) -> None:
     """Stops them as a supervisor would: INT, after the grace TERM, after as much again KILL."""
     for name in ("INT", "TERM", "KILL"):
         end_s = monotonic() + grace_s
-        for pid in _strays(run_id):
+        for pid in strays(run_id):
             _signal(pid, name)
-        while _strays(run_id) and monotonic() < end_s:
+        while strays(run_id) and monotonic() < end_s:
             sleep(_LOOK_AGAIN_S)
 
 
-def _strays(run_id: str) -> list[int]:
+def strays(run_id: str) -> list[int]:
+    """The processes of a run that are there, as far as we may look at them."""
     mark = b"RENTROLL_RUN_ID=" + os.fsencode(run_id)
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and mark in _environment(name)]
 

@@ -3,7 +3,8 @@
 A client that is behind slows the job down; one that is gone does not. One that takes nothing while others do is taken
 for gone: its connection may be dead without the box knowing. The end of a connection is never the job's end.
 The job has ended when its leader has, and its outputs are closed. Where something that it left behind holds them open,
-it has ended once they were silent for a second: what comes later is not waited for.
+it has ended once they were silent for a second: what comes later is not waited for. A stop goes on until the whole
+group is gone or KILL was sent, and what has left the group then has a second, whatever it still says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from providers.agent import jsontext, links
 from providers.agent.follower import Follower, Lost
 from providers.agent.frames import JSON, STDIN, STDIN_END
 from providers.agent.leader import Leader
-from providers.agent.spawn import resize
+from providers.agent.spawn import PIPE_BYTES, resize
 from providers.agent.stdin import Stdin
 
 TYPE_CHECKING = False  # as typing's own; importing that would cost the agent's start several milliseconds
@@ -146,19 +147,23 @@ class Supervisor:
 
     def _read_outputs(self, ready: dict[int, int]) -> None:
         for stream, descriptor in list(self._outputs.items()):
-            if not ready.get(descriptor, 0) & ~select.POLLOUT:
-                continue
-            try:
-                count = os.readv(descriptor, [self._buffer])
-            except BlockingIOError:
-                continue
-            except OSError:  # a terminal that nobody holds open any more
-                count = 0
-            if count:
-                self._heard_s = monotonic()
-                self._log.append(stream, self._buffer[:count])
-            else:
-                self._close_output(stream)
+            if ready.get(descriptor, 0) & ~select.POLLOUT:
+                self._read_output(stream)
+
+    def _read_output(self, stream: int) -> int:
+        """Reads once; gives how many bytes there were. At its end the output is closed."""
+        try:
+            count = os.readv(self._outputs[stream], [self._buffer])
+        except BlockingIOError:
+            return 0
+        except OSError:  # a terminal that nobody holds open any more
+            count = 0
+        if count:
+            self._heard_s = monotonic()
+            self._log.append(stream, self._buffer[:count])
+        else:
+            self._close_output(stream)
+        return count
 
     def _close_output(self, stream: int) -> None:
         descriptor = self._outputs.pop(stream)
@@ -239,8 +244,10 @@ class Supervisor:
 
     def _quiet_s(self) -> float | None:
         """When outputs that are still open are given up."""
-        if self._leader.ended_s is None or self.ended is not None:
+        if self._leader.ended_s is None or self.ended is not None or self._leader.is_stopping:
             return None
+        if self._leader.stopped_s is not None:  # what still speaks has left the group, and may do so for ever
+            return max(self._leader.ended_s, self._leader.stopped_s) + QUIET_S
         return max(self._leader.ended_s, self._heard_s) + QUIET_S
 
     def _stuck_s(self, follower: Follower) -> float | None:
@@ -256,7 +263,7 @@ class Supervisor:
             stuck_s = self._stuck_s(follower)
             if stuck_s is not None and monotonic() >= stuck_s:
                 self._gone(follower)
-        if self.ended is None and self._leader.look():
+        if self.ended is None and self._leader.look() and not self._leader.is_stopping:
             quiet_s = self._quiet_s()
             if not self._outputs or (quiet_s is not None and monotonic() >= quiet_s):
                 self._end()
@@ -267,7 +274,11 @@ class Supervisor:
     def _end(self) -> None:
         """The job is over: the trailer is written, then everybody is told."""
         for stream in list(self._outputs):
-            self._close_output(stream)
+            left = PIPE_BYTES  # by a client that is behind; and no more, as somebody may go on filling it
+            while left > 0 and (count := self._read_output(stream)):
+                left -= count
+            if stream in self._outputs:
+                self._close_output(stream)
         self._stdin.close()
         self._leader.reap()
         ended = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.agent.manifest import Entry, decode, digest, encode, entry_at, is_inside
+from providers.agent.manifest import Entry, decode, digest, encode, entry_at, is_inside, paths_of, standing
 
 _parts = st.binary(min_size=1, max_size=6).filter(lambda part: part not in (b".", b"..") and not {0, 47} & {*part})
 _paths = st.lists(_parts, min_size=1, max_size=4).map(b"/".join)
@@ -56,8 +56,10 @@ def test_a_manifest_that_is_cut_short_is_none_or_a_shorter_one(tree: list[Entry]
     try:
         entries = decode(short)
     except ValueError:
+        assert paths_of(short) == []
         return
     assert entries == sorted(tree)[: len(entries)]
+    assert paths_of(short) == [entry.path for entry in entries]
 
 
 @pytest.mark.parametrize(
@@ -120,3 +122,16 @@ def test_what_stands_at_a_path_is_told_with_its_permissions_and_its_time(tmp_pat
 def test_what_cannot_be_looked_at_raises(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="too long"):
         entry_at(os.fsencode(tmp_path), b"x" * 5000)
+
+
+def test_what_stands_at_paths_is_written_as_one_by_one_without_what_is_gone_or_cannot_be_carried(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "d").mkdir(mode=0o750)
+    (tmp_path / "d" / "file").write_bytes(b"12345")
+    (tmp_path / "d" / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "d" / "pipe")
+    root, paths = os.fsencode(tmp_path), [b"d", b"d/file", b"d/file/below", b"d/gone", b"d/link", b"d/pipe"]
+
+    assert standing(root, paths) == encode(filter(None, [entry_at(root, path) for path in paths]))
+    assert paths_of(standing(root, paths)) == [b"d", b"d/file", b"d/link"]
