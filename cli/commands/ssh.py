@@ -1,6 +1,7 @@
 """`rentroll ssh LEASE [-- CMD…]`: a session on the box, or one command, through the system's ssh where there is one."""
 
 import contextlib
+import select
 import shlex
 import signal
 import subprocess
@@ -83,13 +84,20 @@ def command(ctx: click.Context, lease: str | None, remote: tuple[str, ...], prin
         raise
     if ours is not None:
         return SIGNAL_BASE + ours
-    if code == SSH_FAILED:
+    if code == SSH_FAILED and not _is_unread():
         raise SshFailure(
             f"ssh could not work on {claim.slug}, or the command itself ended with {SSH_FAILED}",
             stage="session",
             next_step=_look(claim.slug),
         )
     return SIGNAL_BASE - code if code < 0 else code
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads our stdout any more: ssh then ends with 255, as `yes` on the box does of SIGPIPE."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _look(slug: str) -> str:

@@ -9,12 +9,14 @@ import click
 from cli.app import App
 from cli.leasing import Leasing, ask_of, worst_case
 from cli.options import as_json, endpoint, lease_limits
+from cli.outcome import told
 from cli.render import WIDTH, emit, money, note, say, short_type
 from cli.watched import who_stops
 from ledger.domain.claim import Claim, json_seconds, lease_object, short_time
 from ledger.domain.errors import Interrupted, UsageFailure
 from ledger.domain.units import format_duration, format_time
 from ledger.flows.acquire import Wanted
+from ledger.flows.places import endpoint_of
 
 
 @click.command(name="warmup")
@@ -40,16 +42,18 @@ def command(app: App, /, dry_run: bool, as_json: bool, **flags: Any) -> None:
     except OSError as unheard:  # nobody was told of the box (RBK-17)
         why = unheard.strerror or str(unheard)
         leasing.undo(UsageFailure(f"the lease could not be told: {why.lower()}", hint="nothing was kept but the log"))
+    else:
+        app.services(told, with_provider=False).box.warm(endpoint_of(lease))
 
 
 def _report(app: App, claim: Claim, *, as_json: bool) -> None:
-    told = who_stops(app, claim, app.now())
+    stops = who_stops(app, claim, app.now())
     if as_json:
         emit("warmup", lease_object(claim, app.now(), app.keys_root))
-        note(told)
+        note(stops)
         return
     say(f"{claim.slug} is ready: {claim.ssh_user}@{claim.ssh_host}:{claim.ssh_port} ({claim.instance_id})")
-    for row in textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False):
+    for row in textwrap.wrap(stops, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False):
         say(row)
     say(f"  {app.stop_command(claim.slug)}")
 

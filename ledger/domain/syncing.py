@@ -5,6 +5,7 @@ it is replaced where the local tree has something of that name, and named then, 
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import Protocol
 
 from msgspec import Struct
@@ -22,7 +23,8 @@ DELTA_FROM_BYTES = 1_048_576
 class LocalTree(Protocol):
     """A local working tree as it was when it was looked at. Its entries name every folder on the way to a file.
 
-    `omitted` are the paths that git tracks and a sparse checkout leaves out; `digest` is that of the entries' manifest.
+    `omitted` are the paths that git tracks and a sparse checkout leaves out; `encoded` is the entries' manifest, and
+    `digest` that of it.
     """
 
     @property
@@ -31,6 +33,8 @@ class LocalTree(Protocol):
     def entries(self) -> Sequence[Entry]: ...
     @property
     def omitted(self) -> Collection[bytes]: ...
+    @property
+    def encoded(self) -> bytes: ...
     @property
     def digest(self) -> str: ...
     def look(self, paths: Iterable[bytes]) -> Sequence[Entry]:
@@ -146,10 +150,10 @@ def folders_above(paths: Iterable[bytes]) -> set[bytes]:
 def _within_folders(there: Iterable[Entry]) -> dict[bytes, Entry]:
     """What is really inside the workspace: every folder on the way to it is a folder, and no link."""
     found: dict[bytes, Entry] = {}
-    for path, entry in sorted((entry.path, entry) for entry in there):
-        above = path.rpartition(b"/")[0]
+    for entry in sorted(there, key=attrgetter("path")):
+        above = entry.path.rpartition(b"/")[0]
         if not above or (above in found and _is_folder(found[above])):
-            found[path] = entry
+            found[entry.path] = entry
     return found
 
 

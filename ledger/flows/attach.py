@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from msgspec import Struct
 
 from ledger.domain import events as e
+from ledger.domain.errors import Interrupted
 from ledger.domain.ports import Ended, NoAgent, Running, Sink, UnknownRun
 from ledger.domain.state import Lease
 from ledger.flows.follow import Counted, Followed, follow
@@ -43,6 +44,8 @@ def attach(services: Services, wish: Attachment, alive: Callable[[str], Abstract
     with alive(wish.lease_id):
         began_s = services.clock.monotonic_s()
 
+        began: list[Running] = []
+
         def begin() -> Running:
             running = services.box.attach(
                 endpoint,
@@ -57,16 +60,18 @@ def attach(services: Services, wish: Attachment, alive: Callable[[str], Abstract
                     Stage(lease_id=lease.lease_id, slug=lease.slug, name="connection", detail=words)
                 ),
             )
-            wish.on_running(running)
+            began.append(running)
             return running
 
         try:
-            followed = follow(begin, services.interrupts)
-        except UnknownRun:
-            _record(services, lease, wish.run_id, _nothing(0, 0, 0), failure=NEVER_BEGUN)
+            followed = follow(begin, services.interrupts, on_running=wish.on_running)
+        except (UnknownRun, Interrupted) as failure:
+            if isinstance(failure, UnknownRun) or isinstance(failure.__cause__, UnknownRun):
+                _record(services, lease, wish.run_id, _nothing(0, 0, 0), failure=NEVER_BEGUN)
             raise
         lasted_ms = round((services.clock.monotonic_s() - began_s) * 1000)
-        seen = _nothing(wish.from_stdout + stdout.bytes, wish.from_stderr + stderr.bytes, lasted_ms)
+        lost = began[0].dropped if began else (0, 0)
+        seen = _nothing(wish.from_stdout + lost[0] + stdout.bytes, wish.from_stderr + lost[1] + stderr.bytes, lasted_ms)
         record_followed(services, lease, wish.run_id, followed, seen)
     return end_of(followed, wish.run_id)
 

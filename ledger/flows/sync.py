@@ -60,9 +60,10 @@ def copy(clock: Clock, wish: Wish, workspace: Workspace, tell: Callable[[str], N
     began_s = clock.monotonic_s()
     surveyed = Meanwhile(workspace.survey, "survey")
     tree = wish.scan()
+    sending, digest = _Sending(wish, workspace, tree, tell), tree.digest
     survey = surveyed.result()
-    sending = _Sending(wish, workspace, tree, tell)
-    digest = tree.digest if survey.digest == tree.digest else sending.run(survey)
+    if survey.digest != digest:
+        digest = sending.run(survey)
     return SyncDone(
         files=sending.count(),
         sent_files=len(sending.sent),
@@ -83,6 +84,7 @@ class _Sending:
         self._tree = tree
         self._tell = tell
         self._here = {entry.path: entry for entry in tree.entries}
+        self._is_as_looked_at = True
         self.sent: dict[bytes, Entry] = {}
         self.deleted = 0
         self.overwritten: tuple[bytes, ...] = ()
@@ -172,6 +174,7 @@ class _Sending:
             found = now.get(entry.path)
             if found == entry:
                 continue
+            self._is_as_looked_at = False
             if found is not None and found.kind == "d":
                 raise SyncFailure(
                     f"{some([entry.path])} became a folder while it was copied",
@@ -192,7 +195,7 @@ class _Sending:
         """Lets the box compare all of it; what differs there is sent once more, by ourselves."""
         differs: tuple[bytes, ...] = ()
         for is_last in (False, True):
-            committed = self._workspace.commit(self._tree.manifest([*self._here.values(), *plan.kept]))
+            committed = self._workspace.commit(self._manifest(plan.kept))
             if committed.digest is not None:
                 return committed.digest
             differs = committed.differs
@@ -207,6 +210,12 @@ class _Sending:
             f"{some(differs)} is not on the box as it is here, although it was sent twice",
             hint="something on the box changes it, or its file system keeps no such times; the rest has arrived",
         )
+
+    def _manifest(self, kept: Sequence[Entry]) -> bytes:
+        """Of all that is to be there; as a rule it has been written already."""
+        if self._is_as_looked_at and not kept:
+            return self._tree.encoded
+        return self._tree.manifest([*self._here.values(), *kept])
 
 
 class Meanwhile(Generic[T]):

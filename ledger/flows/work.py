@@ -165,19 +165,18 @@ def _run_kept(
     )
 
     def begin() -> Running:
-        if job.on_starting is not None:
-            job.on_starting()
-        running = workspace.start(spec, record.stdout, record.stderr, told=record.tell)
-        if job.on_running is not None:
-            job.on_running(running)
-        return running
+        return workspace.start(spec, record.stdout, record.stderr, told=record.tell)
 
     try:
         with phases.timed("command"):
-            followed = follow(begin, services.interrupts)
+            if job.on_starting is not None:
+                job.on_starting()
+            followed = follow(begin, services.interrupts, on_running=job.on_running)
     except (RentrollError, Interrupted) as failure:
-        # The box refused it (a connection that broke raises only later, in the wait); where a signal came, it may run.
-        record.ended(Followed(ended=None, by=failure), goes_on=isinstance(failure, Interrupted))
+        # The box refused it (a connection that broke raises only later, in the wait); where a signal alone came, in an
+        # instant in which nobody looked, it may run.
+        is_refused = isinstance(failure, RentrollError) or isinstance(failure.__cause__, RentrollError)
+        record.ended(Followed(ended=None, by=failure), goes_on=not is_refused)
         raise
     record.ended(followed)
     return end_of(followed, job.run_id)

@@ -14,18 +14,32 @@ from providers.ssh.install import NO_PYTHON, NOT_INSTALLED, install_line, start_
 
 HELLO_S = 60.0
 """How long the box may take from an open session to the agent's first word: it may be busy, and it may be far."""
+ANSWER_S = 60.0
+"""How long it may take to answer what is soon done, all of the answer included."""
+SILENCE_S = 900.0
+"""For so long the box may say nothing and take nothing while files travel: it may be reading a large one through."""
 ASK_S = 15.0
 """After so long without a word what carries the channel on this machine is asked whether it is there still."""
+RECONNECT_S = 600.0
+"""For so long the connection of a job that is followed is opened again and again, once it is lost."""
 _END_S = 5.0
 _HINT = "Install python3 (3.8 or newer) on the box, or use another image."
+_SILENT = "The box is there and does not answer: its disk may hang, or it may be out of memory."
 
 
 class Refusal(SshFailure):
     """The box answered that it could not do it. `stage` is its own word for why (`disk-full`, `permission`…)."""
 
 
+class NoAnswer(SshFailure):
+    """The connection is there, and the box has not said in time what it was asked. Stage `session`."""
+
+
 class AgentSession:
-    """A channel after the agent's hello. Everything raises SshFailure (stage `session`) where it is lost."""
+    """A channel after the agent's hello. Everything raises SshFailure (stage `session`) where it is lost.
+
+    Whoever waits for an answer in vain gets `NoAnswer`, and the channel is closed.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.where = channel.where
@@ -33,6 +47,7 @@ class AgentSession:
         self._buffer = bytearray(2 * (frames.PAYLOAD_LIMIT_BYTES + frames.HEADER_BYTES))
         self._view = memoryview(self._buffer)
         self._from = self._to = 0
+        self._life_s = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -52,14 +67,22 @@ class AgentSession:
             self._channel.write(data)
         except ChannelLost:
             raise self._channel.failure() from None
+        self._life_s = monotonic()
 
     def receive(self) -> tuple[bytes, bytes]:
-        """The next frame: its kind and its payload."""
-        kind, payload = self.receive_view()
+        """The next frame: its kind and its payload. Raises NoAnswer after a silence in which nothing is sent either."""
+        self._life_s = monotonic()
+        try:
+            kind, payload = self.receive_view(lambda: self._life_s + SILENCE_S)
+        except TimeoutError:
+            raise self._unanswered(f"was silent for {SILENCE_S:g} s") from None
         return kind, bytes(payload)
 
-    def receive_view(self) -> tuple[bytes, memoryview]:
-        """As `receive`; the payload is good only until the next call."""
+    def receive_view(self, end_s: Callable[[], float] | None = None) -> tuple[bytes, memoryview]:
+        """As `receive`, without a limit of its own; the payload is good only until the next call.
+
+        `end_s` says until when (`time.monotonic`) it may take. Raises TimeoutError then.
+        """
         while True:
             held = self._to - self._from
             if held >= frames.HEADER_BYTES:
@@ -71,15 +94,19 @@ class AgentSession:
                     kind = self._buffer[self._from : self._from + 1]
                     self._from = begin + size
                     return bytes(kind), self._view[begin : self._from]
-            if not self._take_in():
+            if not self._take_in(end_s):
                 raise self._channel.failure()
 
-    def hear(self, *expected: str) -> dict[str, Any]:
+    def hear(self, *expected: str, timeout_s: float) -> dict[str, Any]:
         """The next frame, which has to be a JSON object whose `is` is one of these, or `failed`.
 
-        Raises Refusal for `failed`.
+        Raises Refusal for `failed`, NoAnswer where it is not there as a whole within `timeout_s` seconds.
         """
-        kind, payload = self.receive_view()
+        over_s = monotonic() + timeout_s
+        try:
+            kind, payload = self.receive_view(lambda: over_s)
+        except TimeoutError:
+            raise self._unanswered(f"did not answer within {timeout_s:g} s") from None
         if kind != frames.JSON:
             raise self._nonsense()
         told = jsontext.decode(bytes(payload))
@@ -106,11 +133,11 @@ class AgentSession:
                 found = self._buffer.find(frames.MAGIC, self._from, self._to)
                 if found >= 0:
                     self._from = found + len(frames.MAGIC)
-                    self.hear("hello")
+                    self.hear("hello", timeout_s=max(0.0, end_s - monotonic()))
                     return None
                 # What a login shell prints. It is of no use, and never as much as would fill the buffer twice.
                 self._from = max(self._from, self._to - len(frames.MAGIC) + 1)
-                if not self._take_in(max(0.0, end_s - monotonic())):
+                if not self._take_in(lambda: end_s):
                     break
             except TimeoutError:
                 raise SshFailure(
@@ -121,24 +148,32 @@ class AgentSession:
             raise self._channel.failure()
         return code
 
-    def _take_in(self, timeout_s: float | None = None) -> bool:
+    def _take_in(self, end_s: Callable[[], float] | None) -> bool:
         if len(self._buffer) - self._to < frames.PAYLOAD_LIMIT_BYTES // 4:
             left = self._to - self._from
             self._buffer[:left] = self._buffer[self._from : self._to]
             self._from, self._to = 0, left
-        count = self._read(timeout_s)
+        count = self._read(end_s)
         self._to += count
         return count > 0
 
-    def _read(self, timeout_s: float | None) -> int:
-        if timeout_s is not None:
-            return self._channel.read_into(self._view[self._to :], timeout_s)
+    def _read(self, end_s: Callable[[], float] | None) -> int:
         while True:
+            left_s = ASK_S if end_s is None else min(ASK_S, end_s() - monotonic())
             try:
-                return self._channel.read_into(self._view[self._to :], ASK_S)
+                count = self._channel.read_into(self._view[self._to :], max(0.0, left_s))
             except TimeoutError:
+                if end_s is not None and monotonic() >= end_s():
+                    raise
                 if not self._channel.is_alive():
                     return 0
+            else:
+                self._life_s = monotonic()
+                return count
+
+    def _unanswered(self, what: str) -> NoAnswer:
+        self.close()
+        return NoAnswer(f"{self.where}: the box {what}.", stage="session", hint=_SILENT)
 
     def _nonsense(self) -> SshFailure:
         return SshFailure(f"{self.where}: the box answered what no agent of ours says.", stage="session")

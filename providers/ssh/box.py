@@ -24,20 +24,35 @@ from ledger.domain.ports import (
     Sink,
     UnknownRun,
 )
-from providers.ssh.agent_session import AgentSession, open_session
+from providers.ssh.agent_session import RECONNECT_S, AgentSession, NoAnswer, open_session
 from providers.ssh.keys import LeaseKeys
-from providers.ssh.running import RECONNECT_S, RunningJob, attach, ended_of
-from providers.ssh.workspace import LockedWorkspace, take_lock
+from providers.ssh.locking import take_lock
 
 if TYPE_CHECKING:
     from providers.ssh.channel import Channel, Opener
     from providers.ssh.handshake import Limits
+    from providers.ssh.running import RunningJob
+    from providers.ssh.workspace import LockedWorkspace
 
 GRACE_S: dict[int, float] = {signal.SIGINT: 10.0, signal.SIGTERM: 0.5, signal.SIGHUP: 0.5}
 """How long it may take to tell an interrupted command and to see it end, by the signal.
 
 After SIGTERM the box's DELETE has to leave within two seconds.
 """
+RUNS_S = 20.0
+STOPPED_S = 30.0
+"""How long the box may take to say which runs it remembers; and beyond what a stop itself takes, that it is done."""
+STOP_STEPS = 3
+"""INT, TERM and KILL: a run that is stopped has the grace after each."""
+
+
+class NotStopped(NoAnswer):
+    """The box was told to stop a run and has not said in time that it has ended. Stage `session`."""
+
+
+def _load() -> None:
+    """Imports what works in a workspace: a few milliseconds, for which the box is not waited for otherwise."""
+    import providers.ssh.workspace  # noqa: F401
 
 
 def _silent(_said: object) -> None:
@@ -112,10 +127,12 @@ class SshBox:
         *,
         wait_s: float,
         waiting: Callable[[Holder], None] = _silent,
-    ) -> LockedWorkspace:
+    ) -> "LockedWorkspace":
         """Takes the lock of a workspace. Raises WorkspaceBusy, NoAgent, SshFailure naming the stage."""
         opener = self._opener(endpoint)
-        session, token = take_lock(opener, place, holder, wait_s=wait_s, waiting=waiting)
+        session, token = take_lock(opener, place, holder, wait_s=wait_s, waiting=waiting, meanwhile=_load)
+        from providers.ssh.workspace import LockedWorkspace
+
         return LockedWorkspace(
             session, opener, place, token, endpoint=endpoint, keys_root=self._keys.root, reconnect_s=self._reconnect_s
         )
@@ -132,8 +149,10 @@ class SshBox:
         on_stdout: Sink,
         on_stderr: Sink,
         told: Callable[[str], None] = _silent,
-    ) -> RunningJob:
+    ) -> "RunningJob":
         """Follows a run from these offsets, one that has ended as well. Raises UnknownRun, NoAgent, SshFailure."""
+        from providers.ssh.running import RunningJob, attach
+
         at = (from_stdout, from_stderr)
         session = self.talk(endpoint, place)
         try:
@@ -159,13 +178,24 @@ class SshBox:
         """The runs that the box remembers, oldest first."""
         with self.talk(endpoint, place) as session:
             session.send({"op": "runs"})
-            return [_remote_run(each) for each in session.hear("runs")["runs"]]
+            return [_remote_run(each) for each in session.hear("runs", timeout_s=RUNS_S)["runs"]]
 
     def stop_run(self, endpoint: Endpoint, place: Place, run_id: str, *, grace_s: float) -> Ended:
-        """Ends a run. Raises UnknownRun, NoAgent, SshFailure."""
+        """Ends a run. Raises UnknownRun, NoAgent, NotStopped where its end is not told in time, SshFailure."""
+        from providers.ssh.running import ended_of
+
+        limit_s = STOP_STEPS * grace_s + STOPPED_S
         with self.talk(endpoint, place) as session:
             session.send({"op": "stop", "run_id": run_id, "grace_ms": round(grace_s * 1000)})
-            told = session.hear("stopped", "lost", "unknown")
+            try:
+                told = session.hear("stopped", "lost", "unknown", timeout_s=limit_s)
+            except NoAnswer:
+                raise NotStopped(
+                    f"{session.where}: the box was told to stop {run_id} and did not say within {limit_s:g} s that it"
+                    " has ended; it, or what it has started, may still run there.",
+                    stage="session",
+                    hint="`rentroll runs` shows whether it does; giving the box back ends it in any case.",
+                ) from None
             if told["is"] == "unknown":
                 raise UnknownRun(f"{session.where}: the box does not know the run {run_id}.", stage="session")
             return _lost() if told["is"] == "lost" else ended_of(told)
@@ -202,6 +232,8 @@ class SshBox:
 
 
 def _remote_run(told: dict[str, object]) -> RemoteRun:
+    from providers.ssh.running import ended_of
+
     running = bool(told["running"])
     ended = None if running else _lost() if told["lost"] else ended_of(told)
     return RemoteRun(

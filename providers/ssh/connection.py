@@ -12,15 +12,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-import paramiko  # type: ignore[import-untyped]
-from paramiko.ssh_exception import BadAuthenticationType, PartialAuthentication  # type: ignore[import-untyped]
-
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Endpoint, RemoteCommand
 from providers.ssh import hostkeys
 from providers.ssh.faults import BROKEN, NO_STATUS, reason, within
 from providers.ssh.handshake import Limits, Server, loss, shake_hands
 from providers.ssh.keys import known_hosts_path, private_key_path
+from providers.ssh.library import paramiko
 from providers.ssh.session import Session
 from providers.ssh.wrapper import kill_line, wrapped
 
@@ -231,9 +229,9 @@ def log_in(server: Server, user: str, key: Any, *, limits: Limits) -> Connection
 
 
 def _why_refused(error: Exception | None) -> str:
-    if isinstance(error, PartialAuthentication):
+    if isinstance(error, paramiko.ssh_exception.PartialAuthentication):
         return f"it wants {', '.join(error.allowed_types)} as well"
-    if isinstance(error, BadAuthenticationType):
+    if isinstance(error, paramiko.BadAuthenticationType):
         return f"it takes no public key, but {', '.join(error.allowed_types) or 'nothing else'}"
     return "Authentication failed"
 

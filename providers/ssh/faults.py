@@ -5,9 +5,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from paramiko.ssh_exception import SSHException  # type: ignore[import-untyped]
+from providers.ssh.library import paramiko
 
-BROKEN: tuple[type[Exception], ...] = (SSHException, EOFError, OSError)
+BROKEN: tuple[type[Exception], ...] = (paramiko.SSHException, EOFError, OSError)
 """Every error that a connection may fail with; TimeoutError is an OSError."""
 NO_STATUS = -1
 """What paramiko gives as the exit status of a command whose channel was closed before the command said how it ended."""

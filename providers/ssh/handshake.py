@@ -13,15 +13,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-import paramiko  # type: ignore[import-untyped]
 from msgspec import Struct
-from paramiko.common import MSG_CHANNEL_REQUEST  # type: ignore[import-untyped]
-from paramiko.packet import Packetizer  # type: ignore[import-untyped]
 
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Endpoint
 from providers.ssh import hostkeys
 from providers.ssh.faults import BROKEN, reason
+from providers.ssh.library import paramiko
 
 _FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 _JOIN_S = 1.0
@@ -53,7 +51,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         return max(min(stage_s, self.end_s - monotonic()), _LEAST_S)
 
 
-class _SignalReader(Packetizer):  # type: ignore[misc]
+class _SignalReader(paramiko.packet.Packetizer):  # type: ignore[misc]
     """Keeps the name of the signal that ended each channel's command (RFC 4254, 6.10), which paramiko drops."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -62,7 +60,7 @@ class _SignalReader(Packetizer):  # type: ignore[misc]
 
     def read_message(self) -> tuple[int, Any]:
         kind, message = super().read_message()
-        if kind == MSG_CHANNEL_REQUEST:
+        if kind == paramiko.common.MSG_CHANNEL_REQUEST:
             channel_id = message.get_int()
             if message.get_string() == b"exit-signal":
                 message.get_boolean()

@@ -18,6 +18,13 @@ _CHUNK_BYTES = 65_536
 _CHANNEL_S = 30.0
 _NOTICE_S = 0.5
 _SIGNAL_BASE = 128
+_SSH_FAILED = 255
+_NO_MORE = "eow@openssh.com"
+_REQUEST = 98
+"""OpenSSH's own request (PROTOCOL, section 2.1): nothing is read any more; the command's next write fails. RFC 4254's
+number of a request on a channel."""
+_WASTE_BYTES = 16 * 1_048_576
+"""A server that knows the request sends a few windows (of 2 MiB) at most after it."""
 
 
 def converse(
@@ -28,6 +35,9 @@ def converse(
     `transport` is an authenticated connection of paramiko's; `term` the name of our terminal where the session is to
     have one; `exit_signal` gives the name of the signal that ended what ran on a channel. Our terminal is raw
     meanwhile, and as it was afterwards. Raises SshFailure (stage `session`) where the connection ends first.
+
+    Where nobody reads our stdout any more the command's next write fails, as in a pipe; the code is its own then, or
+    255 where a signal ended it, and nothing is said: all as with the system's `ssh`.
     """
     try:
         channel = transport.open_session(timeout=_CHANNEL_S)
@@ -40,13 +50,15 @@ def converse(
             feeder.start()
             try:
                 with _resizing(channel, term is not None):
-                    _pump(channel)
+                    is_read = _pump(channel)
             finally:
                 feeder.stop()
         status: int = channel.recv_exit_status()
     except BROKEN as error:
         raise SshFailure(f"{where}: the session was lost: {reason(error)}.", stage="session") from error
     name = exit_signal(channel.get_id()) if status == NO_STATUS else None
+    if not is_read and status == NO_STATUS and (name is not None or transport.is_active()):
+        return _SSH_FAILED
     if name is not None:
         return _SIGNAL_BASE + int(getattr(signal, f"SIG{name}", signal.SIGTERM))
     if status == NO_STATUS:
@@ -54,28 +66,57 @@ def converse(
     return status
 
 
-def _pump(channel: Any) -> None:
-    """Both outputs as they come, until their end."""
+def _pump(channel: Any) -> bool:
+    """Both outputs as they come, until their end. Whether our stdout was read to the end."""
+    stdout, stderr = _Output(1), _Output(2)
     while True:
         ended = channel.eof_received or channel.closed
         moved = False
-        for ready, receive, descriptor in (
-            (channel.recv_ready, channel.recv, 1),
-            (channel.recv_stderr_ready, channel.recv_stderr, 2),
-        ):
-            while ready():
-                _write(descriptor, receive(_CHUNK_BYTES))
-                moved = True
+        while channel.recv_ready():
+            was_read = stdout.is_read
+            stdout.write(channel.recv(_CHUNK_BYTES))
+            if was_read and not stdout.is_read:
+                _want_no_more(channel)
+            moved = True
+        while channel.recv_stderr_ready():
+            stderr.write(channel.recv_stderr(_CHUNK_BYTES))
+            moved = True
+        if stdout.wasted_bytes > _WASTE_BYTES:
+            channel.close()  # the server does not know the request: the command is hung up
+            return False
         if ended and not moved:
-            return
+            return stdout.is_read
         if not moved:
             select.select([channel], [], [], _NOTICE_S)
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+class _Output:
+    """One of our own outputs. What comes after its reader has gone is thrown away, and counted."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.is_read = True
+        self.wasted_bytes = 0
+        self._descriptor = descriptor
+
+    def write(self, data: bytes) -> None:
+        left = memoryview(data)
+        try:
+            while left and self.is_read:
+                left = left[os.write(self._descriptor, left) :]
+        except BrokenPipeError:
+            self.is_read = False
+        self.wasted_bytes += len(left)
+
+
+def _want_no_more(channel: Any) -> None:
+    from providers.ssh.library import paramiko
+
+    message = paramiko.Message()
+    message.add_byte(bytes([_REQUEST]))
+    message.add_int(channel.remote_chanid)
+    message.add_string(_NO_MORE)
+    message.add_boolean(False)
+    channel.get_transport()._send_user_message(message)  # noqa: SLF001 - as the channel sends its own requests
 
 
 @contextmanager

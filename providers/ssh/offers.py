@@ -10,25 +10,19 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from paramiko.auth_handler import AuthHandler  # type: ignore[import-untyped]
-from paramiko.common import (  # type: ignore[import-untyped]
-    MSG_SERVICE_ACCEPT,
-    MSG_USERAUTH_BANNER,
-    MSG_USERAUTH_FAILURE,
-    MSG_USERAUTH_PK_OK,
-    MSG_USERAUTH_SUCCESS,
-    cMSG_SERVICE_REQUEST,
-    cMSG_USERAUTH_REQUEST,
-)
-from paramiko.message import Message  # type: ignore[import-untyped]
-from paramiko.ssh_exception import SSHException  # type: ignore[import-untyped]
-
 from ledger.domain.errors import SshFailure
 from providers.ssh.faults import BROKEN, reason
 from providers.ssh.handshake import Server, loss
+from providers.ssh.library import paramiko
 from providers.ssh.publickeys import PublicKey
 
-_REPLIES = (MSG_SERVICE_ACCEPT, MSG_USERAUTH_SUCCESS, MSG_USERAUTH_FAILURE, MSG_USERAUTH_PK_OK)
+common = paramiko.common
+_REPLIES = (
+    common.MSG_SERVICE_ACCEPT,
+    common.MSG_USERAUTH_SUCCESS,
+    common.MSG_USERAUTH_FAILURE,
+    common.MSG_USERAUTH_PK_OK,
+)
 
 
 class Answer(Enum):
@@ -54,7 +48,10 @@ class Offers:
         server.transport.auth_handler = self._handler
         service = _fields("ssh-userauth")
         with self._named():
-            if self._exchange(cMSG_SERVICE_REQUEST + service) != (MSG_SERVICE_ACCEPT, service):
+            if self._exchange(common.cMSG_SERVICE_REQUEST + service) != (
+                common.MSG_SERVICE_ACCEPT,
+                service,
+            ):
                 raise _OutOfOrder
 
     def none(self) -> Answer:
@@ -69,13 +66,13 @@ class Offers:
             return self._offer("publickey", _fields(False) + named, wanted=named)
 
     def _offer(self, method: str, rest: bytes = b"", wanted: bytes | None = None) -> Answer:
-        offer = cMSG_USERAUTH_REQUEST + _fields(self._user, "ssh-connection", method) + rest
+        offer = common.cMSG_USERAUTH_REQUEST + _fields(self._user, "ssh-connection", method) + rest
         kind, body = self._exchange(offer)
-        if kind == MSG_USERAUTH_SUCCESS:
+        if kind == common.MSG_USERAUTH_SUCCESS:
             return Answer.LET_IN
-        if kind == MSG_USERAUTH_PK_OK and body == wanted:
+        if kind == common.MSG_USERAUTH_PK_OK and body == wanted:
             return Answer.WANTED
-        if kind == MSG_USERAUTH_FAILURE and body == _fields(Message(body).get_binary(), False):
+        if kind == common.MSG_USERAUTH_FAILURE and body == _fields(paramiko.Message(body).get_binary(), False):
             return Answer.REFUSED
         raise _OutOfOrder
 
@@ -84,7 +81,7 @@ class Offers:
         # One that ended before it knew the handler has told nobody.
         if not transport.is_active():
             raise loss(transport)
-        transport._send_message(Message(message))  # noqa: SLF001  paramiko has no public way to say what it does not
+        transport._send_message(paramiko.Message(message))  # noqa: SLF001  paramiko has no public way to say what it does not
         try:
             reply = self._handler.replies.get(timeout=max(0.0, self._left_s()))
         except Empty:
@@ -104,7 +101,7 @@ class Offers:
             ) from error
 
 
-class _Replies(AuthHandler):  # type: ignore[misc]
+class _Replies(paramiko.AuthHandler):  # type: ignore[misc]
     """Keeps each reply, its number and all that comes after, and None for the end of the connection."""
 
     def __init__(self, transport: Any) -> None:
@@ -113,7 +110,10 @@ class _Replies(AuthHandler):  # type: ignore[misc]
 
     @property
     def _handler_table(self) -> dict[int, Callable[[Any], None]]:
-        return {**{kind: partial(self._keep, kind) for kind in _REPLIES}, MSG_USERAUTH_BANNER: lambda _message: None}
+        return {
+            **{kind: partial(self._keep, kind) for kind in _REPLIES},
+            common.MSG_USERAUTH_BANNER: lambda _message: None,
+        }
 
     def abort(self) -> None:
         self.replies.put(None)
@@ -127,7 +127,7 @@ class _Replies(AuthHandler):  # type: ignore[misc]
 
 
 def _fields(*values: str | bytes | bool) -> bytes:
-    message = Message()
+    message = paramiko.Message()
     for value in values:
         if isinstance(value, bool):
             message.add_boolean(value)
@@ -136,7 +136,7 @@ def _fields(*values: str | bytes | bool) -> bytes:
     return bytes(message.asbytes())
 
 
-class _OutOfOrder(SSHException):  # type: ignore[misc]
+class _OutOfOrder(paramiko.SSHException):  # type: ignore[misc]
     """The server said what RFC 4252 does not let it say there."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ and `wait` is only a wait that a Python signal handler may break off and take up
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -13,12 +13,10 @@ from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Ended, NoAgent, Sink, UnknownRun
 from providers.agent import frames, jsontext
 from providers.noticing import wait
-from providers.ssh.agent_session import AgentSession
+from providers.ssh.agent_session import ANSWER_S, RECONNECT_S, AgentSession
 from providers.ssh.feeder import Feeder
 from providers.ssh.signals import SIGNALS
 
-RECONNECT_S = 600.0
-"""For so long a lost connection is opened again and again."""
 LONGEST_PAUSE_S = 30.0
 _SEND_S = 2.0
 _STREAMS = {frames.STDOUT: 0, frames.STDERR: 1}
@@ -28,7 +26,7 @@ class RunningJob:
     """The port `ledger.domain.ports.Running`. `begin` starts its threads.
 
     `session` is a channel on which the job is followed from the offsets `at`; `again` opens a new one on which nothing
-    is asked yet. `stdin` is a local descriptor, or None.
+    is asked yet. `stdin` is a local descriptor, or None. `dropped` grows when more is lost than was known at first.
     """
 
     def __init__(
@@ -51,10 +49,12 @@ class RunningJob:
         self._sinks = [on_stdout, on_stderr]
         self._told = told
         self._at = [*at]
+        self._announced = [0, 0]
         self._reconnect_s = reconnect_s
         self._sending = threading.Lock()
         self._unsent: list[dict[str, Any]] = []
         self._left = threading.Event()
+        self._wanted = threading.Event()
         self._news = threading.Event()
         self._broken: BaseException | None = None
         self._ended: Ended | None = None
@@ -63,8 +63,13 @@ class RunningJob:
         self._pump = threading.Thread(target=self._run, name="box-output", daemon=True)
 
     def begin(self, attached: dict[str, Any] | None = None) -> None:
-        """Begins to follow. `attached` is the box's answer where the job was there before."""
-        if attached is not None:
+        """Begins to follow. `attached` is the box's answer where the job was there before.
+
+        Of such a one nothing is delivered before the first `wait`: who shows it has to know first what was dropped.
+        """
+        if attached is None:
+            self._wanted.set()
+        else:
             self._take_up(attached)
         if self._feeder is not None:
             self._feeder.start()
@@ -72,6 +77,7 @@ class RunningJob:
 
     def wait(self, timeout_s: float | None = None) -> Ended:
         """Waits for the job's end; see the port."""
+        self._wanted.set()
         wait(self._news, timeout_s)
         broken = self._broken
         if broken is not None:
@@ -100,18 +106,25 @@ class RunningJob:
         if self._feeder is not None:
             self._feeder.stop()
         self._session.close()
+        self._wanted.set()
 
     def _say(self, message: dict[str, Any]) -> None:
-        # What cannot be said now is said when the connection is back; this may be an exception handler.
+        # What cannot be said now is said when it can be: this may be an exception handler.
+        self._unsent.append(message)
         if not self._sending.acquire(timeout=_SEND_S):
-            self._unsent.append(message)
             return
         try:
-            self._session.send(message)
+            self._send_unsent()
         except SshFailure:
-            self._unsent.append(message)
+            pass
         finally:
             self._sending.release()
+
+    def _send_unsent(self) -> None:
+        """What is not sent stays, in its order; for who has `_sending`."""
+        while self._unsent:
+            self._session.send(self._unsent[0])
+            del self._unsent[0]
 
     def _feed(self) -> bool:
         with self._sending:
@@ -120,6 +133,7 @@ class RunningJob:
                 return False
             try:
                 self._session.write(frame)
+                self._send_unsent()
             except SshFailure:
                 self._feeder.torn()  # who follows the job notices as well
             return True
@@ -129,6 +143,7 @@ class RunningJob:
         self._news.set()
 
     def _run(self) -> None:
+        self._wanted.wait()
         try:
             while True:
                 try:
@@ -177,9 +192,7 @@ class RunningJob:
         if end <= at:
             return  # what came before the connection tore comes once more
         if offset > at:
-            missing = [0, 0]
-            missing[stream] = offset - at
-            self.dropped = (self.dropped[0] + missing[0], self.dropped[1] + missing[1])
+            self._miss(stream, offset - at)
             at = offset
         chunk = bytes(payload[frames.OFFSET_BYTES + at - offset :])
         self._at[stream] = end
@@ -194,7 +207,8 @@ class RunningJob:
         self._session.close()  # also for whoever still writes
         self._told(f"{lost.message.rstrip('.')}; trying to connect again")
         end_s = monotonic() + self._reconnect_s
-        for pause_s in _pauses_s():
+        pause_s = 0.0
+        while True:
             if self._left.wait(min(pause_s, max(0.0, end_s - monotonic()))):
                 raise lost
             try:
@@ -202,7 +216,9 @@ class RunningJob:
             except (UnknownRun, NoAgent):
                 raise
             except SshFailure as failure:
-                if _is_another_box(failure):
+                from providers.ssh.hostkeys import HostKeyChanged
+
+                if isinstance(failure, HostKeyChanged):
                     raise
                 lost = failure
             else:
@@ -215,24 +231,43 @@ class RunningJob:
                     stage="session",
                     hint="The job goes on on the box.",
                 )
+            pause_s = min(max(1.0, 2 * pause_s), LONGEST_PAUSE_S)
 
     def _attach(self) -> None:
         session = self._again()
         try:
             attached = attach(session, self._run_id, (self._at[0], self._at[1]), has_input=self._feeder is not None)
+            with self._sending:
+                self._session = session
+                self._take_up(attached)
+                self._send_unsent()
         except BaseException:
             session.close()
             raise
-        with self._sending:
-            self._session = session
-            self._take_up(attached)
-            unsent, self._unsent = self._unsent, []
-            for message in unsent:
-                session.send(message)
+        for name, count in attached["dropped"].items():
+            if count:
+                self._told(f"{count} bytes of its {name} came meanwhile and are lost: the box keeps the last of them")
         if self._left.is_set():
             session.close()
 
+    def _miss(self, stream: int, count: int) -> None:
+        """The stream goes on so many bytes later. What the box has announced of them is counted already."""
+        known = min(count, self._announced[stream])
+        self._announced[stream] -= known
+        self._lose(stream, count - known)
+
+    def _lose(self, stream: int, count: int) -> None:
+        stdout, stderr = self.dropped
+        self.dropped = (stdout + count, stderr) if stream == 0 else (stdout, stderr + count)
+
     def _take_up(self, attached: dict[str, Any]) -> None:
+        """What the box has dropped of what was asked for, and what it has of the input.
+
+        The frames say where they belong. What was announced and passed by no frame yet is announced once more.
+        """
+        for stream, count in enumerate((attached["dropped"]["stdout"], attached["dropped"]["stderr"])):
+            self._lose(stream, count - self._announced[stream])
+            self._announced[stream] = count
         if self._feeder is not None:
             given = attached["stdin"]
             self._feeder.go_on(given["received"], given["taken"], ended=given["ended"])
@@ -241,7 +276,7 @@ class RunningJob:
 def attach(session: AgentSession, run_id: str, at: tuple[int, int], *, has_input: bool) -> dict[str, Any]:
     """Asks to follow a run from these offsets and gives the answer. Raises UnknownRun."""
     session.send({"op": "attach", "run_id": run_id, "stdout": at[0], "stderr": at[1], "input": has_input})
-    told = session.hear("attached", "unknown")
+    told = session.hear("attached", "unknown", timeout_s=ANSWER_S)
     if told["is"] == "unknown":
         raise UnknownRun(f"{session.where}: the box does not know the run {run_id}.", stage="session")
     return told
@@ -256,20 +291,6 @@ def ended_of(told: dict[str, Any]) -> Ended:
         stderr_bytes=told["stderr"],
         duration_ms=told["duration_ms"],
     )
-
-
-def _is_another_box(failure: SshFailure) -> bool:
-    from providers.ssh.hostkeys import HostKeyChanged
-
-    return isinstance(failure, HostKeyChanged)
-
-
-def _pauses_s() -> Iterator[float]:
-    yield 0.0
-    pause_s = 1.0
-    while True:
-        yield pause_s
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 def _discard(_chunk: bytes) -> None:

@@ -8,12 +8,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from ledger.domain.errors import SshFailure
-from ledger.domain.ports import Endpoint, Holder, JobSpec, Place, Progress, Sink, WorkspaceBusy
+from ledger.domain.ports import Endpoint, JobSpec, Place, Progress, Sink
 from providers.ssh.agent_session import AgentSession, Refusal, open_session
 from providers.ssh.channel import Opener
 from providers.ssh.install import quoted_folders
 from providers.ssh.running import RunningJob
 from providers.ssh.transfer import RemoteTree
+
+STARTED_S = 60.0
+"""How long the box may take to begin a job; then it is asked over another connection what became of it."""
 
 
 class LockedWorkspace(RemoteTree):
@@ -38,7 +41,7 @@ class LockedWorkspace(RemoteTree):
         self._endpoint = endpoint
         self._keys_root = keys_root
         self._reconnect_s = reconnect_s
-        self._is_given = False
+        self._is_given = self._is_left = False
 
     def __enter__(self) -> Self:
         return self
@@ -46,6 +49,7 @@ class LockedWorkspace(RemoteTree):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._is_left = True
         if not self._is_given:
             self._session.close()
 
@@ -57,7 +61,10 @@ class LockedWorkspace(RemoteTree):
         *,
         told: Callable[[str], None] = lambda _sentence: None,
     ) -> RunningJob:
-        """Starts the job, whose this channel is from now on."""
+        """Starts the job, whose this channel is from now on.
+
+        Raises SshFailure where the workspace is left meanwhile by another thread: the job may begin all the same.
+        """
         running = RunningJob(
             self._session,
             job.run_id,
@@ -71,11 +78,13 @@ class LockedWorkspace(RemoteTree):
         with contextlib.suppress(SshFailure):
             self._session.send(_message(job))
         try:
-            self._session.hear("started")
+            self._session.hear("started", timeout_s=STARTED_S)
         except Refusal:
             raise
         except SshFailure:
-            pass  # torn just now: whether it was begun is asked on the next connection
+            if self._is_left:
+                raise
+            # Torn or silent: whether it was begun is asked on the next connection.
         self._is_given = True
         running.begin()
         return running
@@ -94,31 +103,6 @@ class LockedWorkspace(RemoteTree):
         send(remote, root, paths, progress)
 
 
-def take_lock(
-    opener: Opener, place: Place, holder: Holder, *, wait_s: float, waiting: Callable[[Holder], None]
-) -> tuple[AgentSession, int]:
-    """A channel that holds the workspace's lock, and its token. Raises WorkspaceBusy after `wait_s` seconds."""
-    ask = {"op": "lock", "holder": _told(holder), "wait_ms": round(wait_s * 1000)}
-    session = open_session(opener, place, first=lambda new: new.send(ask))
-    try:
-        told = session.hear("waiting", "locked", "busy")
-        if told["is"] == "waiting":
-            waiting(_holder(told["holder"]))
-            told = session.hear("locked", "busy")
-        if told["is"] == "busy":
-            held = _holder(told["holder"])
-            raise WorkspaceBusy(
-                f"{session.where}: the workspace is in use ({held.purpose} of process {held.pid} on {held.host}"
-                f"{f', {held.run_id}' if held.run_id else ''}), and was so for {wait_s:g} s.",
-                holder=held,
-                lease_id=place.lease_id,
-            )
-        return session, told["token"]
-    except BaseException:
-        session.close()
-        raise
-
-
 def _message(job: JobSpec) -> dict[str, Any]:
     tty = job.tty
     return {
@@ -131,14 +115,3 @@ def _message(job: JobSpec) -> dict[str, Any]:
         "tty": None if tty is None else {"rows": tty.rows, "cols": tty.columns, "term": tty.term},
         "stdin": job.stdin is not None,
     }
-
-
-def _told(holder: Holder) -> dict[str, Any]:
-    return {"run": holder.run_id, "host": holder.host, "pid": holder.pid, "purpose": holder.purpose}
-
-
-def _holder(told: dict[str, Any]) -> Holder:
-    """Who the box says; what it has not been told yet is empty."""
-    return Holder(
-        run_id=told.get("run"), host=told.get("host", "?"), pid=told.get("pid", 0), purpose=told.get("purpose", "?")
-    )

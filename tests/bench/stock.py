@@ -28,7 +28,10 @@ PidFile none
 PermitRootLogin yes
 KbdInteractiveAuthentication no
 MaxStartups 100
+SetEnv SHLVL=1
 """
+"""SHLVL keeps bash, where that is the login's shell, from reading ~/.bashrc for each command: what stands there is this
+machine's business, and would cost both sides the same."""
 
 
 class Stock(NamedTuple):

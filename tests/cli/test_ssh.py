@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from providers.emulator.serve import Emulator
-from tests.cli.running import LIMIT_S, Rentroll, run_process, spawn
+from tests.cli.running import LIMIT_S, ROOT, Rentroll, run_process, spawn
 
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh on this machine")
 
@@ -65,6 +65,39 @@ def test_a_host_key_that_changed_is_7(rentroll: Rentroll, box: Any, emulator: Em
 def test_without_the_systems_ssh_a_signal_that_ends_the_command_is_its_code(rentroll: Rentroll, box: Any) -> None:
     killed = rentroll("ssh", "box", "--", "sh", "-c", "kill -TERM $$", env={"RENTROLL_SSH": "library"})
     assert killed.code == 128 + 15
+
+
+@both_ways
+@pytest.mark.parametrize("code", [5, 255])
+def test_a_reader_that_goes_away_is_no_failure(box: Any, code: int) -> None:
+    """As of `ssh HOST CMD | head -1`: nothing is said. ssh gives the command's code, or 255 where a signal ended it."""
+    with spawn(["ssh", "box", "--", "sh", "-c", f"echo first; head -n 1; exit {code}"]) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == b"first\n"
+            process.stdout.close()
+            process.stdin.write(b"more\n")
+            process.stdin.flush()
+            assert (process.wait(LIMIT_S), process.stderr.read()) == (code, b"")
+        finally:
+            process.kill()
+
+
+def test_what_a_reader_that_is_gone_cannot_stop_is_hung_up(rentroll: Rentroll, box: Any) -> None:
+    """A server that does not know OpenSSH's request for that goes on to send."""
+    with spawn(
+        ["ssh", "box", "--", "yes"], env={**os.environ, "PYTHONPATH": str(ROOT), "RENTROLL_SSH": "library"}
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            assert (process.wait(LIMIT_S), process.stderr.read()) == (255, b"")
+        finally:
+            process.kill()
 
 
 @both_ways

@@ -166,3 +166,13 @@ def test_a_report_on_the_past_needs_no_network_and_no_terminal(state: Path) -> N
     assert (
         modules & {"httpx", "paramiko", "asyncio", "asyncssh", "cryptography", "rich", "structlog", "alembic"} == set()
     )
+
+
+def test_the_library_of_ssh_comes_without_what_only_its_own_configuration_files_need() -> None:
+    import importlib.util
+
+    probe = "import sys, providers.ssh.connection; print('paramiko' in sys.modules, 'invoke' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=True, capture_output=True, text=True)
+
+    assert importlib.util.find_spec("invoke") is not None
+    assert told.stdout == "True False\n"

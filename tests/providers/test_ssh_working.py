@@ -130,6 +130,8 @@ def test_a_job_that_is_left_goes_on_and_can_be_followed_from_anywhere(site: Site
     running = site.box.attach(
         site.endpoint, site.place, "run_a", from_stdout=3, on_stdout=again.out, on_stderr=again.err
     )
+    with pytest.raises(TimeoutError):
+        running.wait(0)
     assert again.first.wait(WAIT_S)
     go_on.touch()
     assert replace(running.wait(WAIT_S), duration_ms=0) == ended(0, 13)
@@ -151,6 +153,19 @@ def test_what_was_seen_of_one_stream_comes_not_again_with_the_other(site: Site) 
     running = site.box.attach(site.endpoint, site.place, "run_a", from_stdout=8, on_stdout=seen.out, on_stderr=seen.err)
     assert replace(running.wait(WAIT_S), duration_ms=0) == ended(0, 8, 8)
     assert (bytes(seen.stdout), bytes(seen.stderr), running.dropped) == (b"", b"err\nerr\n", (0, 0))
+
+
+def test_what_the_box_has_dropped_of_a_run_is_told_before_its_outputs_begin_there(site: Site) -> None:
+    """Its log is bounded: the oldest segment goes."""
+    ended_, whole, _ = site.run(shell("run_a", "seq 1 3000000; sleep 0.1; echo err >&2"))
+    log = site.folder / ".rentroll" / site.place.lease_id / "runs" / "run_a"
+    min(log.glob("log.*")).unlink()
+    seen = Seen()
+    running = site.box.attach(site.endpoint, site.place, "run_a", on_stdout=seen.out, on_stderr=seen.err)
+    lost = running.dropped[0]
+    assert (running.dropped, 0 < lost < len(whole), bytes(seen.stdout)) == ((lost, 0), True, b"")
+    assert replace(running.wait(WAIT_S), duration_ms=0) == ended_
+    assert (bytes(seen.stdout), bytes(seen.stderr), running.dropped) == (whole[lost:], b"err\n", (lost, 0))
 
 
 def test_a_run_that_the_box_does_not_know_is_named(site: Site) -> None:

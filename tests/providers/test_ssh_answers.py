@@ -1,0 +1,219 @@
+"""What a box that is there and does not answer makes of each question: a failure with its reason, within a limit."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger.domain.errors import SshFailure
+from ledger.domain.ports import UnknownRun
+from providers.agent import frames, jsontext
+from providers.ssh import agent_session
+from providers.ssh.agent_session import AgentSession, NoAnswer
+from providers.ssh.box import NotStopped
+from tests.providers.site import HOLDER, WAIT_S, Seen, Site, shell, site_of
+from tests.providers.sshd import needs_sshd
+
+SOON_S = 0.2
+HELLO = frames.MAGIC + frames.pack(frames.JSON, jsontext.encode({"is": "hello", "version": frames.VERSION}))
+LOCKED = frames.pack(frames.JSON, jsontext.encode({"is": "locked", "token": 1}))
+
+
+class SilentSite:
+    """A box whose agent stops answering when told to; `site` is where it is."""
+
+    def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.site = site
+        self._monkeypatch = monkeypatch
+        site.run(shell("run_a", "true"))
+
+    def falls_silent(self, *, after: bytes = HELLO, times: int = 1000) -> None:
+        """From now on the agent says these bytes and nothing more, so many times; then it is itself again."""
+        folder = self.site.home
+        (folder / "said").write_bytes(after)
+        (folder / "times").write_text("x" * times)
+        silent = folder / "silent"
+        silent.write_text(
+            "#!/bin/sh\n"
+            f'[ -s {folder}/times ] || exec /usr/bin/env python3 "$@"\n'
+            f't=$(cat {folder}/times); printf %s "${{t#x}}" >{folder}/times\n'
+            f"cat {folder}/said; exec cat >/dev/null\n"
+        )
+        silent.chmod(0o700)
+        self._monkeypatch.setattr("providers.ssh.install._PYTHON", f"p={silent}")
+
+    def limit(self, name: str) -> None:
+        self._monkeypatch.setattr(f"providers.ssh.{name}", SOON_S)
+
+
+@pytest.fixture(params=["system", "library"])
+def silent(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentSite]:
+    if request.param == "system" and shutil.which("ssh") is None:
+        pytest.skip("needs ssh")
+    with site_of(tmp_path / "site", use_library=request.param == "library") as site:
+        yield SilentSite(site, monkeypatch)
+
+
+def attached(site: Site) -> object:
+    return site.box.attach(site.endpoint, site.place, "run_a", on_stdout=Seen().out, on_stderr=Seen().err)
+
+
+def copied(site: Site) -> object:
+    with site.box.talk(site.endpoint, site.place) as talk:
+        return talk.receive()
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("limit", "ask", "words"),
+    [
+        ("box.RUNS_S", lambda site: site.box.runs(site.endpoint, site.place), "did not answer within 0.2 s"),
+        ("running.ANSWER_S", attached, "did not answer within 0.2 s"),
+        (
+            "locking.ANSWER_S",
+            lambda site: site.box.open(site.endpoint, site.place, HOLDER, wait_s=WAIT_S),
+            "did not answer within 0.2 s",
+        ),
+        ("agent_session.SILENCE_S", copied, "was silent for 0.2 s"),
+    ],
+    ids=["runs", "attach", "lock", "files"],
+)
+def test_a_box_that_takes_a_question_and_is_silent_is_given_up(
+    silent: SilentSite, limit: str, ask: Callable[[Site], object], words: str
+) -> None:
+    silent.falls_silent()
+    silent.limit(limit)
+    with pytest.raises(NoAnswer, match=words) as caught:
+        ask(silent.site)
+    assert (caught.value.stage, caught.value.exit_code) == ("session", 7)
+
+
+@needs_sshd
+def test_a_stop_whose_end_is_not_told_says_what_may_be_left(silent: SilentSite) -> None:
+    """It has three times the grace for its signals, and then some."""
+    silent.falls_silent()
+    silent.limit("box.STOPPED_S")
+    with pytest.raises(
+        NotStopped, match=r"stop run_a and did not say within 0\.5 s that it has ended; .* may still run"
+    ):
+        silent.site.box.stop_run(silent.site.endpoint, silent.site.place, "run_a", grace_s=0.1)
+
+
+@needs_sshd
+def test_a_box_that_is_silent_when_a_job_should_begin_is_asked_again_whether_it_did(silent: SilentSite) -> None:
+    silent.falls_silent(after=HELLO + LOCKED, times=1)
+    silent.limit("workspace.STARTED_S")
+    seen, site = Seen(), silent.site
+    with site.box.open(site.endpoint, site.place, HOLDER, wait_s=WAIT_S) as workspace:
+        running = workspace.start(shell("run_b", "true"), seen.out, seen.err, told=seen.told.append)
+    with pytest.raises(UnknownRun, match="does not know the run run_b"):
+        running.wait(WAIT_S)
+    assert [told.endswith("trying to connect again") for told in seen.told] == [True]
+
+
+@needs_sshd
+def test_a_workspace_that_is_left_while_a_job_should_begin_is_not_connected_to_again(silent: SilentSite) -> None:
+    """As by a stop signal: nobody follows the job then."""
+    silent.falls_silent(after=HELLO + LOCKED)
+    seen, site = Seen(), silent.site
+    failures: list[str] = []
+
+    def start() -> None:
+        try:
+            workspace.start(shell("run_b", "true"), seen.out, seen.err, told=seen.told.append)
+        except SshFailure as failure:
+            failures.append(failure.stage)
+
+    with site.box.open(site.endpoint, site.place, HOLDER, wait_s=WAIT_S) as workspace:
+        thread = threading.Thread(target=start)
+        thread.start()
+    thread.join(WAIT_S)
+    assert (failures, seen.told) == (["session"], [])
+
+
+class VirtualChannel:
+    """A channel in virtual time: each read is one of `reads`, which come `gap_s` seconds apart."""
+
+    where = "box:22"
+
+    def __init__(self, reads: list[bytes], gap_s: float) -> None:
+        self.now_s = 1000.0
+        self.is_closed = False
+        self.on_wait: Callable[[], None] = lambda: None
+        self._reads = reads
+        self._gap_s = gap_s
+        self._due_s = self.now_s + gap_s
+
+    def read_into(self, buffer: memoryview, timeout_s: float | None = None) -> int:
+        assert timeout_s is not None
+        if not self._reads or self.now_s + timeout_s < self._due_s:
+            self.now_s += timeout_s
+            self.on_wait()
+            raise TimeoutError
+        self.now_s, self._due_s = self._due_s, self._due_s + self._gap_s
+        chunk = self._reads.pop(0)
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """All of it is taken."""
+
+    def exit_code(self, _timeout_s: float) -> int | None:
+        return None
+
+    def words(self) -> str:
+        return ""
+
+    def failure(self) -> SshFailure:
+        return SshFailure("lost", stage="session")
+
+    def is_alive(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def at(channel: VirtualChannel, monkeypatch: pytest.MonkeyPatch) -> AgentSession:
+    monkeypatch.setattr(agent_session, "monotonic", lambda: channel.now_s)
+    return AgentSession(channel)
+
+
+@pytest.mark.parametrize(("gap_s", "is_heard"), [(1.0, True), (2.0, False)])
+def test_the_limit_of_an_answer_covers_all_of_it(monkeypatch: pytest.MonkeyPatch, gap_s: float, is_heard: bool) -> None:
+    """One that comes byte by byte has no more time than another."""
+    answer = frames.pack(frames.JSON, jsontext.encode({"is": "runs", "runs": []}))
+    limit_s = 1.5 * len(answer)
+    channel = VirtualChannel([answer[n : n + 1] for n in range(len(answer))], gap_s)
+    session = at(channel, monkeypatch)
+    if is_heard:
+        assert session.hear("runs", timeout_s=limit_s) == {"is": "runs", "runs": []}
+    else:
+        with pytest.raises(NoAnswer):
+            session.hear("runs", timeout_s=limit_s)
+        assert channel.now_s == pytest.approx(1000.0 + limit_s)
+    assert channel.is_closed is not is_heard
+
+
+def test_a_box_that_takes_what_is_sent_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a large copy to it, of which the first word comes at its end."""
+    channel = VirtualChannel([frames.pack(frames.JSON, b"{}")], 10 * agent_session.SILENCE_S)
+    session = at(channel, monkeypatch)
+    channel.on_wait = lambda: session.write(b"more")
+    assert session.receive() == (frames.JSON, b"{}")
+
+
+def test_a_box_that_neither_says_nor_takes_anything_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = VirtualChannel([], 0.0)
+    session = at(channel, monkeypatch)
+    with pytest.raises(NoAnswer, match="was silent for 900 s"):
+        session.receive()
+    assert (channel.now_s, channel.is_closed) == (1000.0 + agent_session.SILENCE_S, True)
+
+
+def test_a_job_that_says_nothing_for_a_day_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = VirtualChannel([frames.pack(frames.JSON, b"{}")], 86_400.0)
+    kind, payload = at(channel, monkeypatch).receive_view()
+    assert (kind, bytes(payload), channel.now_s) == (frames.JSON, b"{}", 1000.0 + 86_400.0)
