@@ -1,7 +1,8 @@
 """One workspace, one client at a time: an flock that the process holds, and a fencing token that grows with each hold.
 
 The lock is free again when its holder's process is dead, however it died. A job's supervisor is that process, so the
-lock stays with a job whose client is gone. The token tells a later holder's work from an earlier one's.
+lock stays with a job whose client is gone. The token tells a later holder's work from an earlier one's. An rsync is
+no process of ours and holds nothing: whoever takes the lock ends those that an earlier holder has left.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from providers.agent.session import Session
 
+RSYNC = "rsync"
+"""The file in STATE that an rsync makes before it looks at the token: since then one may be there."""
 _LOOK_AGAIN_MS = 25
 _TEXT_BYTES = 65_536
 
@@ -40,7 +43,18 @@ def lock(session: Session, message: dict[str, Any]) -> None:
             return
         session.take_lock(descriptor, _next_token(session.state))
         _rewrite(descriptor, holder)
+        _end_rsyncs(session)
     session.send({"is": "locked", "token": session.token})
+
+
+def _end_rsyncs(session: Session) -> None:
+    """Ends what an earlier holder's rsync left. The new token is durable: one that begins only now is refused."""
+    flag = os.path.join(session.state, RSYNC)
+    if os.path.exists(flag):
+        from providers.agent.left import end_rsyncs
+
+        if end_rsyncs(session.workspace, session.state):
+            os.unlink(flag)
 
 
 def _wait(session: Session, descriptor: int, end_s: float) -> bool:

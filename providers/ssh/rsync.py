@@ -2,7 +2,9 @@
 
 The options are those of rsync(1); `--files-from` names the files. The quick check is off: it takes whole seconds for
 equal, and what is to be sent is known. Folders are none of its business: the agent has made them. Nor is what an rsync
-that was killed leaves: the box's one writes into a folder beside the workspace, which the agent empties.
+that was killed leaves: the box's one writes into a folder beside the workspace, which the agent empties. Where it is
+the client that was killed, both rsyncs live on; a file says so to whoever takes the lock next, who ends the box's one.
+It is made before the token is looked at: either the next holder sees it, or the script sees the next holder's token.
 """
 
 import contextlib
@@ -79,8 +81,8 @@ def send(remote: Remote, root: bytes, paths: Sequence[bytes], progress: Progress
 
 def _command(remote: Remote, root: bytes) -> list[str | bytes]:
     script = (
-        f'cd {remote.state} && test "$(cat token)" = {remote.token:020d} && state=$PWD && cd {remote.workspace}'
-        ' && shift && exec rsync --server --temp-dir="$state/incoming" "$@"'
+        f'cd {remote.state} && : > rsync && test "$(cat token)" = {remote.token:020d} && state=$PWD'
+        f' && cd {remote.workspace} && shift && exec rsync --server --temp-dir="$state/incoming" "$@"'
     )
     return [
         "rsync",
