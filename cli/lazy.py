@@ -5,6 +5,7 @@ whoever else imports such a module gets the real one. What a stand-in has no ans
 when it is first asked. `docs/performance.md` has the figures.
 """
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -63,6 +64,10 @@ def _ngettext(singular: str, plural: str, number: int) -> str:
     return singular if number == 1 else plural
 
 
+def _system() -> str:
+    return os.uname().sysname
+
+
 _ANSWERS: dict[str, dict[str, dict[str, Any] | None]] = {
     "click": {
         "inspect": {"cleandoc": _cleandoc},
@@ -70,6 +75,11 @@ _ANSWERS: dict[str, dict[str, dict[str, Any] | None]] = {
         "gettext": {"gettext": _gettext, "ngettext": _ngettext},
         "uuid": {"UUID": str},
     },
-    # It then takes the same names from typing.
-    "msgspec": {"typing_extensions": None},
+    "msgspec": {
+        # It then takes the same names from typing.
+        "typing_extensions": None,
+        # uuid asks it for the system's name, which there is just that.
+        "platform": {"system": _system},
+        "textwrap": {},
+    },
 }
