@@ -41,7 +41,11 @@ def lock(session: Session, message: dict[str, Any]) -> None:
             session.send({"is": "busy", "holder": _holder(descriptor)})
             os.close(descriptor)
             return
-        session.take_lock(descriptor, _next_token(session.state))
+        try:
+            session.take_lock(descriptor, _next_token(session.state))
+        except BaseException:
+            os.close(descriptor)
+            raise
         _rewrite(descriptor, holder)
         _end_rsyncs(session)
     session.send({"is": "locked", "token": session.token})

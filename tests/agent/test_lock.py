@@ -68,8 +68,9 @@ def test_a_token_that_cannot_be_read_is_refused_and_not_begun_again(box: Place) 
     channel.over()
     (box.state / "token").write_text("many")
     second = box.channel()
-    failed = second.ask("failed", op="lock", holder=SECOND, wait_ms=0)
-    assert (failed["stage"], failed["path"]) == ("io", str(box.state / "token"))
+    for _ in range(2):  # nor does it keep the second question from the lock
+        failed = second.ask("failed", op="lock", holder=SECOND, wait_ms=0)
+        assert (failed["stage"], failed["path"]) == ("io", str(box.state / "token"))
 
 
 def test_a_client_that_dies_before_its_job_frees_the_lock_and_one_whose_job_runs_does_not(box: Place) -> None:

@@ -138,7 +138,7 @@ def test_a_run_on_a_warm_lease_loads_no_client_of_the_provider_and_no_library_of
     with ready_lease(tmp_path_factory) as (folder, key):
         for _ in range(2):
             modules = loaded(folder, "run", "--id", "box", "--no-sync", "--", "true", FAL_KEY=key)
-    unwanted = {*HEAVY, "subprocess", "tempfile", "shutil", "urllib.request"}
+    unwanted = {*HEAVY, "subprocess", "tempfile", "shutil", "urllib.request", "socket", "platform"}
     others = ("providers.fal", "providers.worktree", "providers.emulator", "ledger.reports", "ledger.flows.sync")
     assert modules & unwanted == set()
     assert {name for name in ours(modules) if name.startswith(others)} == set()
