@@ -66,6 +66,8 @@ class Sshd:
         self.port = int(self._listener.getsockname()[1])
         self._accepted = 0
         self._served: list[subprocess.Popen[bytes]] = []
+        # A connection that works is one that `_signal` knows.
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -76,8 +78,10 @@ class Sshd:
         )
 
     def cut(self) -> None:
-        """Tears every connection; the commands themselves go on, as they have sessions of their own."""
+        """Tears every connection for good; the commands themselves go on, as they have sessions of their own."""
         self._signal(signal.SIGKILL)
+        for process in self._served:
+            process.wait()
 
     def freeze(self) -> None:
         """Stops the server's processes: their sockets stay open and nobody answers."""
@@ -97,9 +101,7 @@ class Sshd:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
-        self._signal(signal.SIGKILL)
-        for process in self._served:
-            process.wait()
+        self.cut()
 
     def _serve(self) -> None:
         while True:
@@ -111,10 +113,14 @@ class Sshd:
             with connection, contextlib.suppress(ConnectionError):
                 self.before_each(self._accepted)
                 ends = connection.fileno()
-                self._served.append(subprocess.Popen(self._command, stdin=ends, stdout=ends, start_new_session=True))
+                with self._starting:
+                    served = subprocess.Popen(self._command, stdin=ends, stdout=ends, start_new_session=True)
+                    self._served.append(served)
 
     def _signal(self, number: signal.Signals) -> None:
-        for process in self._served:
+        with self._starting:
+            running = [process for process in self._served if process.poll() is None]
+        for process in running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
 
