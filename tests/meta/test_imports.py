@@ -60,7 +60,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return folder
 
 
-def loaded(state: Path, *words: str, code: int = 0, **variables: str) -> set[str]:
+def loaded(state: Path, *words: str, code: int = 0, cwd: Path | None = None, **variables: str) -> set[str]:
     """The modules that a whole command line has loaded when it ends."""
     file = state / "modules.json"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RENTROLL_", "FAL_"))}
@@ -74,7 +74,7 @@ def loaded(state: Path, *words: str, code: int = 0, **variables: str) -> set[str
             "XDG_CONFIG_HOME": str(state),
             **variables,
         },
-        cwd=state,
+        cwd=cwd or state,
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -143,6 +143,16 @@ def test_a_run_on_a_warm_lease_loads_no_client_of_the_provider_and_no_library_of
     assert modules & unwanted == set()
     assert {name for name in ours(modules) if name.startswith(others)} == set()
     assert {"ledger.flows.work", "providers.ssh.box"} <= modules
+
+
+def test_a_plan_of_a_sync_loads_nothing_that_reaches_a_box_or_writes(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    modules = loaded(state, "sync-plan", "--path", str(tmp_path), cwd=tmp_path)
+    assert modules & {*HEAVY, "socket", "platform", "urllib.request"} == set()
+    assert {name for name in ours(modules) if name.startswith("ledger.store")} <= READING
+    others = ("ledger.flows", "ledger.reports", "providers.fal", "providers.ssh", "providers.emulator")
+    assert {name for name in ours(modules) if name.startswith(others)} == set()
+    assert {name for name in ours(modules) if name.startswith("providers.agent.")} == {"providers.agent.manifest"}
 
 
 @pytest.mark.parametrize("name", ["warmup", "run", "stop", "ssh", "doctor", "cleanup", "recover", "rotate"])
