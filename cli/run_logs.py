@@ -1,7 +1,9 @@
 """What a run wrote, kept on this machine: the last of each stream below `runs/<run_id>` of the state folder.
 
-The folder is 0700, its files 0600. A file is written while the run goes on, a few times a second at most, however
-much comes; `<stream>.at` says at which byte of the whole stream it begins. Nothing of this may stop a run.
+The folder is 0700, its files 0600. `<stream>.<begin>.log` has what is kept, and its name says at which byte of the
+whole stream it begins. It is written while the run goes on, a few times a second at most, however much comes. One that
+grows too long is replaced by one that begins later, whole before it has its name: of two the later one counts, so that
+a writer may be killed at any moment. Nothing of this may stop a run.
 """
 
 import contextlib
@@ -19,9 +21,8 @@ STREAMS = ("stdout", "stderr")
 WRITE_EVERY_S = 0.3
 CLIENT = "client"
 """The file that the process which follows a run keeps locked: its death frees it."""
-MOVING = b"moving\n"
-"""Stands in `<stream>.at` while the file is replaced."""
 TRIES = 100
+"""So often at most a reader looks again because the file that it found was replaced meanwhile."""
 SLACK = 2
 """A file may grow to so many times what is kept before it is written anew."""
 MAX_BYTES = 1 << 28
@@ -47,7 +48,7 @@ class Tail:
     """The end of one stream, in memory and in its file. `keep_bytes` is how much of it is kept."""
 
     def __init__(self, folder: str, name: str, keep_bytes: int) -> None:
-        self._path, self._at_path = f"{folder}/{name}.log", f"{folder}/{name}.at"
+        self._folder, self._name = folder, name
         self._keep_bytes = keep_bytes
         self._chunks: deque[bytes] = deque()
         self._held = 0  # bytes in the chunks, which end where the stream does
@@ -85,17 +86,21 @@ class Tail:
         if self._file_end == self._end and not (last and self._is_long()):
             return
         fresh = self._end - self._file_end
-        is_small = self._file_from is not None and self._end - self._file_from <= SLACK * self._keep_bytes
-        if fresh <= self._held and is_small and not (last and self._is_long()):
-            self._put(self._path, os.O_APPEND, self._newest(fresh))
+        begin, most = self._file_from, self._keep_bytes * (1 if last else SLACK)
+        if begin is not None and fresh <= self._held and self._end - begin <= most:
+            self._put(_path(self._folder, self._name, begin), os.O_APPEND, self._newest(fresh))
         else:
-            kept = self._newest(min(self._held, self._keep_bytes))
-            self._file_from = self._end - len(kept)
-            self._put(f"{self._path}.new", os.O_TRUNC, kept)
-            self._put(self._at_path, os.O_TRUNC, MOVING)
-            os.replace(f"{self._path}.new", self._path)  # noqa: PTH105 - pathlib is not needed here
-            self._put(self._at_path, os.O_TRUNC, b"%d\n" % self._file_from)
+            self._replace(self._newest(min(self._held, self._keep_bytes)))
         self._file_end = self._end
+
+    def _replace(self, kept: bytes) -> None:
+        self._file_from = self._end - len(kept)
+        fresh = f"{self._folder}/{self._name}.new"
+        self._put(fresh, os.O_TRUNC, kept)
+        os.replace(fresh, _path(self._folder, self._name, self._file_from))  # noqa: PTH105 - pathlib is not needed here
+        for begin in _beginnings(self._folder, self._name):
+            if begin != self._file_from:
+                os.unlink(_path(self._folder, self._name, begin))  # noqa: PTH108
 
     def _is_long(self) -> bool:
         return self._file_from is not None and self._end - self._file_from > self._keep_bytes
@@ -152,8 +157,10 @@ class RunLog:
     def resume(self) -> tuple[int, int]:
         """Goes on behind what an earlier process has kept; gives where each stream stands."""
         for name in STREAMS:
-            begin, data = read_from(self._folder, name, 0)
-            self._tail(name).resume(begin, data)
+            try:
+                self._tail(name).resume(*read_from(self._folder, name, 0))
+            except OSError as failure:
+                self._fail(failure)
         return self._tails["stdout"].end, self._tails["stderr"].end
 
     def skip(self, counts: tuple[int, int]) -> None:
@@ -224,23 +231,26 @@ def is_followed(folder: str) -> bool:
 def read_from(folder: str, name: str, position: int) -> tuple[int, bytes]:
     """What is kept of a stream from a byte of it on: where that begins, which may be later, and the bytes."""
     for _ in range(TRIES):
-        before = _beginning(f"{folder}/{name}.at")
-        try:
-            with open(f"{folder}/{name}.log", "rb") as file:  # noqa: PTH123
-                file.seek(max(0, position - (before or 0)))
-                data = file.read()
-        except FileNotFoundError:
-            return position, b""
-        if before is not None and _beginning(f"{folder}/{name}.at") == before:
-            return max(position, before), data
-    return position, b""  # its writer died between the two files, or replaces them as fast as they are read
+        begin = max(_beginnings(folder, name), default=None)
+        if begin is None:
+            break
+        with contextlib.suppress(FileNotFoundError), open(_path(folder, name, begin), "rb") as file:  # noqa: PTH123
+            file.seek(max(0, position - begin))
+            return max(position, begin), file.read()
+    return position, b""  # nothing is kept, or it is replaced as fast as it is looked for
 
 
-def _beginning(path: str) -> int | None:
-    """The byte of the stream at which its file begins; None while that moves."""
+def _path(folder: str, name: str, begin: int) -> str:
+    return f"{folder}/{name}.{begin}.log"
+
+
+def _beginnings(folder: str, name: str) -> list[int]:
+    """Where the kept files of a stream begin: one, or two while a new one takes an older one's place."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            text = file.read().strip()
+        files = os.listdir(folder)  # noqa: PTH208
     except FileNotFoundError:
-        return None
-    return int(text) if text.isdigit() else None
+        return []
+    middles = (
+        file[len(name) + 1 : -len(".log")] for file in files if file.startswith(name + ".") and file.endswith(".log")
+    )
+    return [int(middle) for middle in middles if middle.isdecimal()]

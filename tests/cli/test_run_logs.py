@@ -1,6 +1,9 @@
 """The logs of runs on this machine: bounded, written while the run goes on, read while they are replaced."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -8,6 +11,8 @@ import pytest
 
 from cli.run_logs import RunLog, is_followed, read_from
 from tests.cli.running import until
+
+ROOT = Path(__file__).parents[2]
 
 
 def ignore(_chunk: bytes) -> None:
@@ -26,6 +31,10 @@ def kept(folder: Path, name: str = "stdout", position: int = 0) -> tuple[int, by
     return read_from(str(folder / "run"), name, position)
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (folder / "run").iterdir()}
+
+
 @pytest.mark.parametrize("size", [1, 7, 99, 100, 101, 250, 1_000])
 @pytest.mark.parametrize("chunk", [1, 10, 64, 300])
 def test_the_last_bytes_are_kept_whatever_the_pieces(tmp_path: Path, size: int, chunk: int) -> None:
@@ -35,7 +44,7 @@ def test_the_last_bytes_are_kept_whatever_the_pieces(tmp_path: Path, size: int, 
         for at in range(0, size, chunk):
             sink(data[at : at + chunk])
     assert kept(tmp_path) == (max(0, size - 100), data[-100:])
-    assert (tmp_path / "run" / "stdout.log").read_bytes() == data[-100:]
+    assert files(tmp_path) == {"client": b"", f"stdout.{max(0, size - 100)}.log": data[-100:]}
 
 
 def test_what_is_passed_on_is_whole_and_comes_first(tmp_path: Path) -> None:
@@ -101,6 +110,45 @@ def test_another_process_goes_on_where_the_first_one_stopped_and_past_what_was_l
     assert kept(tmp_path) == (200, b"c" * 5)
 
 
+WRITER = """
+import os, signal, sys
+import cli.run_logs
+cli.run_logs.WRITE_EVERY_S = 0.0
+folder, left = sys.argv[1], int(sys.argv[2])
+def audit(event, _arguments):
+    global left
+    if event in ("open", "os.rename", "os.remove", "os.listdir"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+with cli.run_logs.RunLog(folder, keep_bytes=100, told=print) as log:
+    sink = log.sink("stdout", lambda chunk: None)
+    sys.addaudithook(audit)
+    for piece in sys.argv[3:]:
+        sink(piece.encode())
+"""
+"""Writes pieces, and dies before so many calls of the system."""
+
+
+def test_a_writer_that_is_killed_at_any_call_leaves_a_log_that_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    pieces = [letter * 70 for letter in "ABCDEF"]
+    whole = "".join(pieces).encode()
+    ends: list[int] = []
+    while ends[-1:] != [0]:
+        folder = tmp_path / str(len(ends))
+        command = [sys.executable, "-P", "-c", WRITER, str(folder / "run"), str(len(ends) + 1), *pieces]
+        ends.append(subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, check=False).returncode)
+        begin, data = kept(folder)
+        assert data == whole[begin : begin + len(data)]
+        with log(folder) as second:
+            stands, _ = second.resume()
+            assert stands == begin + len(data)
+            second.sink("stdout", ignore)(whole[stands:] + b"end")
+        written = {name: data for name, data in files(folder).items() if name.endswith(".log")}
+        assert written == {"stdout.323.log": (whole + b"end")[-100:]}
+    assert (set(ends[:-1]), len(ends) > 12) == ({-signal.SIGKILL}, True)
+
+
 def test_whether_somebody_follows_a_run_is_seen_by_its_lock(tmp_path: Path) -> None:
     folder = str(tmp_path / "run")
     before = is_followed(folder)
@@ -132,4 +180,4 @@ def test_a_gigabyte_is_kept_in_the_memory_of_its_end(tmp_path: Path) -> None:
             sink(chunk)
         held = sum(map(len, one._tails["stdout"]._chunks))
     assert held <= 2 << 20
-    assert (tmp_path / "run" / "stdout.log").stat().st_size == 1 << 20
+    assert files(tmp_path) == {"client": b"", f"stdout.{199 << 20}.log": chunk}
