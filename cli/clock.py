@@ -33,7 +33,7 @@ class SystemClock:
         return Boot(boot_id=boot_id, uptime_ms=uptime_ms)
 
     def sleep(self, seconds: float) -> None:
-        """In short pieces: a signal that comes just before one is noticed only after it (`providers.noticing`)."""
+        """In short pieces: a signal that comes just before one is noticed only after it (`ledger.noticing`)."""
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 0:
             time.sleep(min(left_s, _PIECE_S))

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from ledger.domain.errors import Interrupted, RentrollError, SshFailure
 from ledger.domain.ports import Ended, Interrupts, Running, Sink, UnknownRun
+from ledger.noticing import NOTICE_S, SafeEvent
 
 STEPS: dict[int, tuple[tuple[str, float], ...]] = {
     signal.SIGINT: (("INT", 10.0), ("TERM", 10.0), ("KILL", 5.0)),
@@ -20,8 +21,6 @@ After SIGTERM the box's DELETE has to leave within two seconds.
 """
 BEGINNING_S: dict[int, float] = {signal.SIGTERM: 0.5, signal.SIGHUP: 0.5}
 """So long a stop signal waits for a job that is just beginning; after a Ctrl-C it is waited for until the next one."""
-NOTICE_S = 0.1
-"""So late at most is a signal noticed that comes in the instant before a wait."""
 HANG_UP: tuple[tuple[str, float], ...] = (("HUP", 2.0), ("TERM", 2.0))
 """What a job is sent whose output nobody takes any more, as by a terminal that goes away."""
 
@@ -78,7 +77,7 @@ class _Beginning:
         self.is_asked = False
         self._begin = begin
         self._on_running = on_running
-        self._over = threading.Event()
+        self._over = SafeEvent()
         self._deciding = threading.Lock()
         self._is_left = False
         self._last_signal: str | None = None

@@ -1,16 +1,15 @@
 """What a client's calls travel on, and the clock that bounds them: real sockets, or a world without any in tests."""
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 import httpx
 
+from ledger.noticing import SafeEvent
 from providers.fal.connections import open_connections
 from providers.fal.endpoint import ApiEndpoint
 from providers.fal.worker import Workers
-from providers.noticing import wait
 
 
 class Network(Protocol):
@@ -49,7 +48,7 @@ class Sockets:
         return open_connections(endpoint, keep=keep)
 
     def carry_out(self, job: Callable[[], None], *, deadline_s: float, give_up: Callable[[], float]) -> bool:
-        done = threading.Event()
+        done = SafeEvent()
 
         def work() -> None:
             job()
@@ -58,7 +57,7 @@ class Sockets:
         worker = self._workers.take()
         worker.start(work)
         try:
-            wait(done, deadline_s - time.monotonic())
+            done.wait(deadline_s - time.monotonic())
         finally:
             in_time = done.is_set()
             if in_time:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Endpoint, RemoteCommand
+from ledger.noticing import SafeEvent
 from providers.ssh import hostkeys
 from providers.ssh.faults import BROKEN, NO_STATUS, reason, within
 from providers.ssh.handshake import Limits, Server, loss, shake_hands
@@ -213,7 +214,7 @@ def log_in(server: Server, user: str, key: Any, *, limits: Limits) -> Connection
     `authentication`) where it says nothing.
     """
     transport = server.transport
-    answered = threading.Event()
+    answered = SafeEvent()
     try:
         transport.auth_publickey(user, key, event=answered)
         # A connection that ended before paramiko knew whom to tell of it never sets the event.

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import math
 import socket
-import threading
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +16,7 @@ from msgspec import Struct
 
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Endpoint
+from ledger.noticing import SafeEvent
 from providers.ssh import hostkeys
 from providers.ssh.faults import BROKEN, reason
 from providers.ssh.library import paramiko
@@ -135,7 +135,7 @@ def _host_key(transport: Any, expected: str | None, where: str, limits: Limits) 
         # The limit is kept below; paramiko's own would race with it for the message.
         handshake_s = limits.left_of(limits.handshake_s)
         transport.banner_timeout = transport.handshake_timeout = 2 * handshake_s
-        negotiated = threading.Event()
+        negotiated = SafeEvent()
         transport.start_client(event=negotiated)
         if not negotiated.wait(handshake_s):
             raise TimeoutError

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from ledger.domain.errors import SshFailure, UsageFailure
 from ledger.domain.ports import Endpoint
-from providers.noticing import wait
+from ledger.noticing import SafeEvent
 from providers.ssh.connection import connect
 from providers.ssh.faults import BROKEN
 from providers.ssh.forwarding import LOOPBACK, Forward
@@ -25,7 +25,7 @@ class LibraryForwarding:
 
     def __init__(self, endpoint: Endpoint, keys_root: Path, forwards: Sequence[Forward]) -> None:
         self._connection = connect(endpoint, keys_root)
-        self._ended = threading.Event()
+        self._ended = SafeEvent()
         self._listeners: list[socket.socket] = []
         try:
             for forward in forwards:
@@ -48,7 +48,7 @@ class LibraryForwarding:
         """Whether the connection has ended within so many seconds."""
         end_s = monotonic() + timeout_s
         while self._connection.is_alive and (left_s := end_s - monotonic()) > 0:
-            wait(self._ended, min(left_s, _LOOK_S))
+            self._ended.wait(min(left_s, _LOOK_S))
         return not self._connection.is_alive
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Endpoint
-from providers.noticing import NOTICE_S
+from ledger.noticing import NOTICE_S
 from providers.ssh.channel import ChannelLost
 from providers.ssh.connection import Connection, connect
 from providers.ssh.faults import BROKEN, NO_STATUS

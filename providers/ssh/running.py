@@ -11,8 +11,8 @@ from typing import Any
 
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Ended, NoAgent, Sink, UnknownRun
+from ledger.noticing import SafeEvent
 from providers.agent import frames, jsontext
-from providers.noticing import wait
 from providers.ssh.agent_session import ANSWER_S, RECONNECT_S, AgentSession
 from providers.ssh.feeder import Feeder
 from providers.ssh.signals import SIGNALS
@@ -53,9 +53,9 @@ class RunningJob:
         self._reconnect_s = reconnect_s
         self._sending = threading.Lock()
         self._unsent: list[dict[str, Any]] = []
-        self._left = threading.Event()
-        self._wanted = threading.Event()
-        self._news = threading.Event()
+        self._left = SafeEvent()
+        self._wanted = SafeEvent()
+        self._news = SafeEvent()
         self._broken: BaseException | None = None
         self._ended: Ended | None = None
         self._is_over = False
@@ -78,7 +78,7 @@ class RunningJob:
     def wait(self, timeout_s: float | None = None) -> Ended:
         """Waits for the job's end; see the port."""
         self._wanted.set()
-        wait(self._news, timeout_s)
+        self._news.wait(timeout_s)
         broken = self._broken
         if broken is not None:
             self._broken = None

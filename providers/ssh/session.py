@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from ledger.domain.errors import RentrollError, SshFailure, UsageFailure
 from ledger.domain.ports import RemoteCommand, RemoteExit
-from providers.noticing import wait
+from ledger.noticing import SafeEvent
 from providers.ssh.faults import BROKEN
 from providers.ssh.signals import SIGNALS
 from providers.ssh.stdin import StdinFeeder
@@ -76,8 +76,8 @@ class Session:
         self._kill = kill
         self._hang_up_s, self._told_s, self._join_s = _HANG_UP_S, _SIGNAL_S, _JOIN_S
         self._arrived = threading.Event()
-        self._reported = threading.Event()
-        self._finished = threading.Event()
+        self._reported = SafeEvent()
+        self._finished = SafeEvent()
         self._filter = ReportFilter()
         self._outcome: RemoteExit | BaseException | None = None
         self._feeder: StdinFeeder | None = None
@@ -117,7 +117,7 @@ class Session:
         SshFailure (stage `session`) when the connection ended first, UsageFailure when the local input could not
         be read, TimeoutError after `timeout_s` seconds, and whatever a sink raised.
         """
-        wait(self._finished, timeout_s)
+        self._finished.wait(timeout_s)
         if isinstance(self._outcome, BaseException):
             raise self._outcome
         if self._outcome is None:

@@ -14,7 +14,7 @@ from typing import Self
 
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Endpoint
-from providers.noticing import NOTICE_S
+from ledger.noticing import NOTICE_S
 from providers.ssh.channel import ChannelLost
 from providers.ssh.control import Master, answers, socket_path
 

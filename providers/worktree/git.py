@@ -15,7 +15,7 @@ from typing import IO, NamedTuple, Self, cast
 
 from ledger.domain.errors import RentrollError, SyncFailure, UsageFailure
 from ledger.domain.syncing import shown
-from providers.noticing import NOTICE_S
+from ledger.noticing import NOTICE_S
 
 MISLEADING = (
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX"),
