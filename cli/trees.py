@@ -50,8 +50,8 @@ class Trees:
         flags = self._flags
         options = ScanOptions(path_mode=flags.path is not None, with_git=flags.with_git, private=(self._private,))
         tree = scan(Path(flags.path or "."), options)
-        _ = tree.digest  # reckoned here, while the connection is made: after that the box waits for it
         sentences = guard(tree, allow_mass_deletions=flags.allow_mass_deletions, force_large=flags.force_large)
+        _ = tree.digest  # reckoned here, while the connection is made: after that the box waits for it
         for sentence in sentences:
             if sentence not in self._said:
                 self._said.add(sentence)

@@ -94,7 +94,10 @@ def command(ctx: click.Context, lease: str | None, remote: tuple[str, ...], prin
 
 
 def _is_unread() -> bool:
-    """Whether nobody reads our stdout any more: ssh then ends with 255, as `yes` on the box does of SIGPIPE."""
+    """Whether nobody reads our stdout any more: ssh then ends with 255, as `yes` on the box does of SIGPIPE.
+
+    An ssh that fails by itself meanwhile ends with the same code; it has said why on stderr.
+    """
     poll = select.poll()
     poll.register(1, 0)
     return any(events & select.POLLERR for _, events in poll.poll(0))

@@ -1,5 +1,6 @@
 """`rentroll warmup`: leases a box and waits until it is ready."""
 
+import contextlib
 import sys
 import textwrap
 from typing import Any
@@ -13,7 +14,8 @@ from cli.outcome import told
 from cli.render import WIDTH, emit, money, note, say, short_type
 from cli.watched import who_stops
 from ledger.domain.claim import Claim, json_seconds, lease_object, short_time
-from ledger.domain.errors import Interrupted, UsageFailure
+from ledger.domain.errors import Interrupted, RentrollError, UsageFailure
+from ledger.domain.state import Lease
 from ledger.domain.units import format_duration, format_time
 from ledger.flows.acquire import Wanted
 from ledger.flows.places import endpoint_of
@@ -43,6 +45,12 @@ def command(app: App, /, dry_run: bool, as_json: bool, **flags: Any) -> None:
         why = unheard.strerror or str(unheard)
         leasing.undo(UsageFailure(f"the lease could not be told: {why.lower()}", hint="nothing was kept but the log"))
     else:
+        _warm(app, lease)
+
+
+def _warm(app: App, lease: Lease) -> None:
+    """Leaves a connection open for the next command. A courtesy: the lease was told, and nothing here undoes that."""
+    with contextlib.suppress(RentrollError, OSError, Interrupted):
         app.services(told, with_provider=False).box.warm(endpoint_of(lease))
 
 

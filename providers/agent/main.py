@@ -14,7 +14,7 @@ something leads to, and becomes one of stage `protocol`. `Gone` (the channel has
 the next op is awaited, and frames that are no JSON are skipped until it comes.
 
 A job's channel. `run` and `attach` are followed by `O`, `E` and `J` frames in the order of the log, up to `ended` (or
-`lost`); then the channel is free for the next op, and the lock is free too: the next run takes it again.
+`lost`); then the channel is free for the next op, and the lock is free too: who goes on takes it again.
 - `attach` is the last that a client sends until `attached` has come. Its frames may begin before the offsets that were
   asked for, and may leave some out that the box has dropped: the offset in each frame says where its bytes belong.
 - `attached` has `stdin`: `received` bytes up to which a client goes on to send, `taken` of these by the job, `ended`.

@@ -64,9 +64,11 @@ class AgentSession:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends what is framed already."""
         try:
-            self._channel.write(data)
+            self._channel.write(data, SILENCE_S)
         except ChannelLost:
             raise self._channel.failure() from None
+        except TimeoutError:
+            raise self._unanswered(f"took nothing for {SILENCE_S:g} s") from None
         self._life_s = monotonic()
 
     def receive(self) -> tuple[bytes, bytes]:
@@ -139,7 +141,7 @@ class AgentSession:
                 self._from = max(self._from, self._to - len(frames.MAGIC) + 1)
                 if not self._take_in(lambda: end_s):
                     break
-            except TimeoutError:
+            except (TimeoutError, NoAnswer):
                 raise SshFailure(
                     f"{self.where}: the box did not begin to work within {HELLO_S:g} s.", stage="session"
                 ) from None
@@ -219,7 +221,7 @@ def _install(opener: Opener, place: Place) -> int:
     channel = opener(line)
     try:
         with contextlib.suppress(ChannelLost):  # it says why below
-            channel.write(files)
+            channel.write(files, HELLO_S)
         said = memoryview(bytearray(65_536))
         while channel.read_into(said, HELLO_S):
             pass

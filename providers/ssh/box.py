@@ -205,7 +205,7 @@ class SshBox:
         return open_session(self._opener(endpoint), place)
 
     def warm(self, endpoint: Endpoint) -> None:
-        """Begins to keep a connection open. Takes no time, never fails."""
+        """Begins to keep a connection open, where there is an `ssh` to keep it; waits for nothing."""
         if self._use_library:
             return
         from providers.ssh.multiplex import warm

@@ -20,8 +20,8 @@ class Channel(Protocol):
         """Reads what is there, waiting for some; 0 is the end. Raises TimeoutError."""
         ...
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Writes all of it. Raises ChannelLost."""
+    def write(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
+        """Writes all of it. Raises ChannelLost, and TimeoutError where nothing is taken for so many seconds."""
         ...
 
     def exit_code(self, timeout_s: float) -> int | None:

@@ -72,7 +72,7 @@ def _pump(channel: Any) -> bool:
     while True:
         ended = channel.eof_received or channel.closed
         moved = False
-        while channel.recv_ready():
+        while channel.recv_ready() and stdout.wasted_bytes <= _WASTE_BYTES:
             was_read = stdout.is_read
             stdout.write(channel.recv(_CHUNK_BYTES))
             if was_read and not stdout.is_read:

@@ -39,12 +39,14 @@ class LibraryChannel:
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Writes all of it. Raises ChannelLost."""
+    def write(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
+        """Writes all of it. Raises ChannelLost, and TimeoutError where nothing is taken for so many seconds."""
         left = memoryview(data)
         while left:
             try:
-                count = self._patiently(partial(self._send, left), None)
+                count = self._patiently(partial(self._send, left), timeout_s)
+            except TimeoutError:
+                raise
             except BROKEN:
                 raise ChannelLost from None
             if not count:

@@ -1,4 +1,4 @@
-"""The connection to a box that stays open between commands: started when the first one needs it, used by all.
+"""The connection to a box that stays open between commands: begun by `warmup` or by the first that needs it.
 
 It belongs to the system's `ssh`, holds nothing of ours (its own session, its streams on /dev/null), notices a dead peer
 within a minute, ends ten minutes after its last use, and with the lease's key.

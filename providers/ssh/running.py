@@ -27,6 +27,7 @@ class RunningJob:
 
     `session` is a channel on which the job is followed from the offsets `at`; `again` opens a new one on which nothing
     is asked yet. `stdin` is a local descriptor, or None. `dropped` grows when more is lost than was known at first.
+    `may_begin_yet` says that the box was asked to begin the job and was silent: that it does not know it is no proof.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RunningJob:
         reconnect_s: float = RECONNECT_S,
     ) -> None:
         self.dropped = (0, 0)
+        self.may_begin_yet = False
         self._session = session
         self._run_id = run_id
         self._again = again
@@ -213,7 +215,13 @@ class RunningJob:
                 raise lost
             try:
                 self._attach()
-            except (UnknownRun, NoAgent):
+            except UnknownRun as unknown:
+                if not self.may_begin_yet:
+                    raise
+                raise SshFailure(
+                    f"{unknown.message} It was asked to begin it and was silent, and may begin it yet.", stage="session"
+                ) from None
+            except NoAgent:
                 raise
             except SshFailure as failure:
                 from providers.ssh.hostkeys import HostKeyChanged
@@ -239,12 +247,12 @@ class RunningJob:
             attached = attach(session, self._run_id, (self._at[0], self._at[1]), has_input=self._feeder is not None)
             with self._sending:
                 self._session = session
-                self._take_up(attached)
+                lost = self._take_up(attached)
                 self._send_unsent()
         except BaseException:
             session.close()
             raise
-        for name, count in attached["dropped"].items():
+        for name, count in zip(("stdout", "stderr"), lost, strict=True):
             if count:
                 self._told(f"{count} bytes of its {name} came meanwhile and are lost: the box keeps the last of them")
         if self._left.is_set():
@@ -260,17 +268,20 @@ class RunningJob:
         stdout, stderr = self.dropped
         self.dropped = (stdout + count, stderr) if stream == 0 else (stdout, stderr + count)
 
-    def _take_up(self, attached: dict[str, Any]) -> None:
-        """What the box has dropped of what was asked for, and what it has of the input.
+    def _take_up(self, attached: dict[str, Any]) -> list[int]:
+        """What the box has dropped of what was asked for, and what it has of the input. Gives what is newly lost.
 
         The frames say where they belong. What was announced and passed by no frame yet is announced once more.
         """
-        for stream, count in enumerate((attached["dropped"]["stdout"], attached["dropped"]["stderr"])):
-            self._lose(stream, count - self._announced[stream])
-            self._announced[stream] = count
+        dropped = [attached["dropped"]["stdout"], attached["dropped"]["stderr"]]
+        lost = [count - known for count, known in zip(dropped, self._announced, strict=True)]
+        for stream, count in enumerate(lost):
+            self._lose(stream, count)
+        self._announced = dropped
         if self._feeder is not None:
             given = attached["stdin"]
             self._feeder.go_on(given["received"], given["taken"], ended=given["ended"])
+        return lost
 
 
 def attach(session: AgentSession, run_id: str, at: tuple[int, int], *, has_input: bool) -> dict[str, Any]:

@@ -67,8 +67,8 @@ class SystemChannel:
             raise TimeoutError
         return 0 if self._closed else os.readv(self._reading, [buffer])
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Writes all of it. Raises ChannelLost."""
+    def write(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
+        """Writes all of it. Raises ChannelLost, and TimeoutError where nothing is taken for so many seconds."""
         left = memoryview(data)
         while left:
             if self._closed:
@@ -76,7 +76,8 @@ class SystemChannel:
             try:
                 left = left[os.write(self._writing, left) :]
             except BlockingIOError:
-                self._wait(self._writable, None)
+                if not self._wait(self._writable, timeout_s):
+                    raise TimeoutError from None
             except OSError:
                 raise ChannelLost from None
 

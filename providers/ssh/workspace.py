@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Endpoint, JobSpec, Place, Progress, Sink
-from providers.ssh.agent_session import AgentSession, Refusal, open_session
+from providers.ssh.agent_session import AgentSession, NoAnswer, Refusal, open_session
 from providers.ssh.channel import Opener
 from providers.ssh.install import quoted_folders
 from providers.ssh.running import RunningJob
@@ -64,6 +64,7 @@ class LockedWorkspace(RemoteTree):
         """Starts the job, whose this channel is from now on.
 
         Raises SshFailure where the workspace is left meanwhile by another thread: the job may begin all the same.
+        A box that was asked and is silent may do so as well, however little it then knows of the job.
         """
         running = RunningJob(
             self._session,
@@ -81,10 +82,11 @@ class LockedWorkspace(RemoteTree):
             self._session.hear("started", timeout_s=STARTED_S)
         except Refusal:
             raise
-        except SshFailure:
+        except SshFailure as failure:
             if self._is_left:
                 raise
             # Torn or silent: whether it was begun is asked on the next connection.
+            running.may_begin_yet = isinstance(failure, NoAnswer)
         self._is_given = True
         running.begin()
         return running

@@ -79,8 +79,7 @@ class Sshd:
 
     def cut(self) -> None:
         """Tears every connection for good; the commands themselves go on, as they have sessions of their own."""
-        self._signal(signal.SIGKILL)
-        for process in self._served:
+        for process in self._signal(signal.SIGKILL):
             process.wait()
 
     def freeze(self) -> None:
@@ -117,12 +116,13 @@ class Sshd:
                     served = subprocess.Popen(self._command, stdin=ends, stdout=ends, start_new_session=True)
                     self._served.append(served)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> list[subprocess.Popen[bytes]]:
         with self._starting:
             running = [process for process in self._served if process.poll() is None]
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
+        return running
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ SOON_S = 0.2
 HELLO = frames.MAGIC + frames.pack(frames.JSON, jsontext.encode({"is": "hello", "version": frames.VERSION}))
 LOCKED = frames.pack(frames.JSON, jsontext.encode({"is": "locked", "token": 1}))
 
+TAKES_NOTHING = "import select; poll = select.poll(); poll.register(0, 0); poll.poll()"
+
 
 class SilentSite:
     """A box whose agent stops answering when told to; `site` is where it is."""
@@ -29,8 +31,12 @@ class SilentSite:
         self._monkeypatch = monkeypatch
         site.run(shell("run_a", "true"))
 
-    def falls_silent(self, *, after: bytes = HELLO, times: int = 1000) -> None:
-        """From now on the agent says these bytes and nothing more, so many times; then it is itself again."""
+    def falls_silent(self, *, after: bytes = HELLO, times: int = 1000, takes: bool = True) -> None:
+        """From now on the agent says these bytes and nothing more, so many times; then it is itself again.
+
+        Until its channel ends it takes what is sent, or nothing of it.
+        """
+        then = "exec cat >/dev/null" if takes else f"exec python3 -c '{TAKES_NOTHING}'"
         folder = self.site.home
         (folder / "said").write_bytes(after)
         (folder / "times").write_text("x" * times)
@@ -39,7 +45,7 @@ class SilentSite:
             "#!/bin/sh\n"
             f'[ -s {folder}/times ] || exec /usr/bin/env python3 "$@"\n'
             f't=$(cat {folder}/times); printf %s "${{t#x}}" >{folder}/times\n'
-            f"cat {folder}/said; exec cat >/dev/null\n"
+            f"cat {folder}/said; {then}\n"
         )
         silent.chmod(0o700)
         self._monkeypatch.setattr("providers.ssh.install._PYTHON", f"p={silent}")
@@ -91,6 +97,15 @@ def test_a_box_that_takes_a_question_and_is_silent_is_given_up(
 
 
 @needs_sshd
+def test_a_box_that_takes_nothing_of_what_is_sent_is_given_up(silent: SilentSite) -> None:
+    silent.falls_silent(takes=False)
+    silent.limit("agent_session.SILENCE_S")
+    site = silent.site
+    with site.box.talk(site.endpoint, site.place) as talk, pytest.raises(NoAnswer, match=r"took nothing for 0\.2 s"):
+        talk.write(bytes(64 << 20))
+
+
+@needs_sshd
 def test_a_stop_whose_end_is_not_told_says_what_may_be_left(silent: SilentSite) -> None:
     """It has three times the grace for its signals, and then some."""
     silent.falls_silent()
@@ -102,14 +117,16 @@ def test_a_stop_whose_end_is_not_told_says_what_may_be_left(silent: SilentSite) 
 
 
 @needs_sshd
-def test_a_box_that_is_silent_when_a_job_should_begin_is_asked_again_whether_it_did(silent: SilentSite) -> None:
+def test_a_box_that_is_silent_when_a_job_should_begin_may_begin_it_later_whatever_it_says(silent: SilentSite) -> None:
+    """It is asked again, and what it was told before may still be on its way: not `UnknownRun`, which is an end."""
     silent.falls_silent(after=HELLO + LOCKED, times=1)
     silent.limit("workspace.STARTED_S")
     seen, site = Seen(), silent.site
     with site.box.open(site.endpoint, site.place, HOLDER, wait_s=WAIT_S) as workspace:
         running = workspace.start(shell("run_b", "true"), seen.out, seen.err, told=seen.told.append)
-    with pytest.raises(UnknownRun, match="does not know the run run_b"):
+    with pytest.raises(SshFailure, match=r"does not know the run run_b\. .* may begin it yet") as caught:
         running.wait(WAIT_S)
+    assert not isinstance(caught.value, UnknownRun)
     assert [told.endswith("trying to connect again") for told in seen.told] == [True]
 
 
@@ -157,7 +174,7 @@ class VirtualChannel:
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview, timeout_s: float) -> None:
         """All of it is taken."""
 
     def exit_code(self, _timeout_s: float) -> int | None:
