@@ -76,7 +76,7 @@ def signs_of_life(
             slug = lease.slug if lease is not None else lease_id
             ends = f"in {span((warning.end - now).total_seconds())}, at {warning.end:%H:%M} UTC"
             moves = app.command_line("touch", slug, "--ttl", "TIME")
-            note(f"the box of {slug} ends {ends}, whatever runs there; `{moves}` moves that")
+            note(f"the box of {slug} ends {ends}, whatever runs there{_by_whom(app, lease_id)}; `{moves}` moves that")
 
     def beat() -> None:
         since_s = 0.0
@@ -100,3 +100,11 @@ def signs_of_life(
     finally:
         ended.set()
         thread.join()
+
+
+def _by_whom(app: "App", lease_id: str) -> str:
+    """Where nobody watches the ledger: that it then takes a person, or another program, to end the box."""
+    from cli.watched import watched
+
+    found = watched(app, app.now(), claims=[app.book.claim(lease_id)])
+    return "" if found.is_so else f", by the first `{app.command_line('cleanup')}` after that, as {found.sentence}"

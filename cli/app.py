@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 KEY_VARIABLES = ("RENTROLL_FAL_KEY", "FAL_KEY")
+ASK_THE_PROVIDER = (
+    "audit", "cleanup", "doctor", "list", "live-smoke", "recover", "rotate", "run", "status", "stop", "warmup", "watch",
+)  # fmt: skip
+"""The commands that take `--api-url`."""
 OLD_KEY_VARIABLE = "RENTROLL_FAL_KEY_OLD"
 
 
@@ -405,7 +409,7 @@ class App:
 
         ledger, url = self.options.ledger, self.settings["fal.api_url"]
         words = ["rentroll", *(["--ledger", _without_password(ledger)] if ledger is not None else []), *command]
-        if url.source == "flag":
+        if url.source == "flag" and command[0] in ASK_THE_PROVIDER:
             words += ["--api-url", _without_password(url.value)]
         return shlex.join(words)
 

@@ -113,14 +113,25 @@ def _require_name(name: str, where: str) -> None:
 
 
 def downloads(texts: Iterable[str]) -> list[Download]:
-    """What `--download REMOTE[=LOCAL]` asks for, each time."""
+    """What `--download REMOTE[=LOCAL]` asks for, each time. Raises `UsageFailure` where it would have no place here."""
     found = []
     for text in texts:
         remote, separator, local = text.partition("=")
         if not remote or (separator and not local):
             raise UsageFailure(f"--download {text}: write it as REMOTE or REMOTE=LOCAL")
+        require_place(local or ".", "--download")
         found.append(Download(os.fsencode(remote), os.fsencode(local) if separator else None))
     return found
+
+
+def require_place(path: str, flag: str) -> None:
+    """Refuses a name below which, or as which, nothing can be written here: the command's end is too late for that."""
+    exists = os.path.exists(path)  # noqa: PTH110 - pathlib is not needed to run
+    at = path if exists else os.path.dirname(path.rstrip("/")) or "."  # noqa: PTH120
+    if not exists and not os.path.isdir(at):  # noqa: PTH112
+        raise UsageFailure(f"{flag}: there is no folder {at} here", hint="make it first; nothing was begun")
+    if not os.access(at, os.W_OK):
+        raise UsageFailure(f"{flag}: {at} cannot be written", hint="nothing was begun")
 
 
 def shown(command: tuple[str, ...], kind: str) -> str:

@@ -1,17 +1,18 @@
 """From a LEASE argument to one claim, and what a command shows of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ledger.domain.errors import NotFound, UsageFailure
+from cli.app import ASK_THE_PROVIDER
+from ledger.domain.errors import NotFound, RentrollError, SshFailure, UsageFailure
 
 if TYPE_CHECKING:
     from cli.app import App
     from ledger.domain.claim import Claim
-    from ledger.domain.errors import RentrollError
+    from ledger.domain.state import Lease
 
 OURS = "rentroll "
-TAKE_OUR_FLAGS = ("cleanup", "recover", "rotate", "stop")
-"""The commands that failures recommend and that ask the provider: they need its URL as well."""
 
 
 def find(app: "App", name: str) -> "Claim":
@@ -24,6 +25,23 @@ def find(app: "App", name: str) -> "Claim":
         ids = ", ".join(claim.lease_id for claim in found)
         raise UsageFailure(f"{name.strip()!r} means several leases: {ids}", hint="use a lease id")
     return found[0]
+
+
+@contextmanager
+def about(app: "App", lease: "Lease | Claim") -> Iterator[None]:
+    """What fails in the block is about this lease: the failure gets its id, and a next step that names it."""
+    try:
+        yield
+    except RentrollError as failure:
+        failure.lease_id = failure.lease_id or lease.lease_id
+        if isinstance(failure, SshFailure) and failure.next_step is None:
+            failure.next_step = look_at(app, lease.slug)
+        raise
+
+
+def look_at(app: "App", slug: str) -> str:
+    """What a person types to see what has become of a box that does not answer."""
+    return app.command_line("status", slug, "--refresh")
 
 
 def find_or_only(app: "App", name: str | None) -> "Claim":
@@ -54,5 +72,5 @@ def with_our_flags(app: "App", failure: "RentrollError") -> None:
         import shlex
 
         words = shlex.split(step.removeprefix(OURS))
-        if words[0] in TAKE_OUR_FLAGS:
+        if words[0] in ASK_THE_PROVIDER and "--api-url" not in words:
             failure.next_step = app.command_line(*words)

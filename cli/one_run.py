@@ -1,5 +1,6 @@
 """One `rentroll run`, from its flags to its exit code: lease, sync, command, downloads, release."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from cli.alive import FIRST_WARNING, signs_of_life
 from cli.asked import Asked, Download
 from cli.belonging import require_ours
 from cli.chosen import RUN, existing
+from cli.leases import about
 from cli.outcome import exit_code, sink, told
 from cli.render import note
 from cli.staying import Policy
-from ledger.domain.errors import Interrupted, RentrollError
+from ledger.domain.errors import Interrupted, RentrollError, SshFailure, SyncFailure
 from ledger.domain.ports import Ended, WorkspaceBusy
+from ledger.flows.follow import NOT_TOLD
 from ledger.flows.phases import Phases
 from ledger.flows.work import Job, Left, run
 
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from ledger.flows.services import Services
 
 ALL = timedelta(days=36_500)
+GOES = "its box goes, and what it holds with it"
+KEEPS = "--keep-on-failure keeps it where the command or a download fails"
+GONE = "its box was given back: the same command leases another one and begins anew"
 
 
 class Wish(NamedTuple):
@@ -110,9 +116,14 @@ class OneRun:
             note(f"{found.sentence}: should this run be killed, nobody will stop {self.lease.slug} by itself")
 
     def _work(self) -> None:
-        app, wish, lease = self._app, self._wish, self.lease
+        lease = self.lease
         if lease is None:
             raise ValueError("there is a lease by now")
+        with about(self._app, lease):
+            self._work_on(lease)
+
+    def _work_on(self, lease: "Lease") -> None:
+        app, wish = self._app, self._wish
         services = app.services(told, with_provider=False)
         first = FIRST_WARNING if self._leasing is None else ALL
         trees = wish.trees
@@ -203,9 +214,21 @@ class OneRun:
         with self.phases.timed("download"), signs_of_life(self._app, lease.lease_id, "run"):
             outcomes = [fetch(self._app, lease, one, quiet=wish.as_json) for one in wish.downloads]
         failures = [failure for failure in outcomes if failure is not None]
+        for wanted, failure in zip(wish.downloads, outcomes, strict=True):
+            if failure is not None:
+                self._say_what_is_left(lease, wanted, failure)
         for failure in failures if self.code != 0 else failures[1:]:
             note(f"not downloaded ({failure.code}): {failure.message}")
         return failures[0] if failures else None
+
+    def _say_what_is_left(self, lease: "Lease", wanted: "Download", failure: RentrollError) -> None:
+        """Of a download that failed: whether it can be had yet."""
+        failure.lease_id = lease.lease_id
+        if self._wish.policy.must_release(is_ours=self._leasing is not None, failed=True):
+            failure.hint = f"{GOES}; {KEEPS}" if self._wish.policy.stop_after is None else GOES
+            return
+        source = f"{lease.slug}:{os.fsdecode(wanted.remote)}"
+        failure.next_step = self._app.command_line("cp", source, os.fsdecode(wanted.local or b"."))
 
     def _give_back(self, *, failed: bool, first: BaseException | None = None) -> RentrollError | None:
         """Releases once, as the policy says; a failure of it is told, and given to the caller to judge."""
@@ -223,7 +246,13 @@ class OneRun:
                 if isinstance(first, WorkspaceBusy) and not is_ours:
                     return None  # somebody else works there: it is not ours to end
                 if self._wish.policy.must_release(is_ours=is_ours, failed=failed):
-                    return self._release(lease)
+                    failure = self._release(lease)
+                    if failure is None and first is not None:
+                        _say_it_is_gone(first)
+                    return failure
+                if isinstance(first, Interrupted) and first.left == NOT_TOLD:
+                    tells = app.command_line("runs", "attach", self.run_id)
+                    first.left, first.lease_id = f"{NOT_TOLD}: `{tells}` tells", lease.lease_id
                 if self._leasing is not None:
                     from cli.watched import who_stops
 
@@ -280,3 +309,11 @@ class OneRun:
             failure.next_step = app.stop_command(lease.slug)
             return failure
         return None
+
+
+def _say_it_is_gone(first: BaseException) -> None:
+    """What a failure says of its box does not hold once that is given back."""
+    if isinstance(first, Interrupted):
+        first.left = None
+    elif isinstance(first, SyncFailure | SshFailure):
+        first.hint, first.next_step = GONE, None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli.render import note
+from ledger.domain.errors import SshFailure
 from ledger.flows.sync import Meanwhile, Wish, sync
 from ledger.flows.work import LOCK_TIMEOUT_S, endpoint_of, holder_of, in_words, place_of
 from providers.worktree.guard import guard
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ledger.domain.state import Lease
     from ledger.domain.syncing import SyncDone
     from ledger.flows.services import Services
+
+GOES_ON = "what arrived on the box stays, and the same command goes on from there"
 
 
 class TreeFlags(NamedTuple):
@@ -80,7 +83,11 @@ class Trees:
         """
         may_rsync = self._may_rsync and _has_rsync(lease)
         wish = Wish(lease_id=lease.lease_id, scan=scan or self.look, may_rsync=may_rsync, progress=self.progress)
-        self.done = sync(services, wish, workspace)
+        try:
+            self.done = sync(services, wish, workspace)
+        except SshFailure as failure:
+            failure.hint = failure.hint or GOES_ON
+            raise
         return self.done.manifest_digest
 
     def sync(self, services: "Services", lease: "Lease", *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:

@@ -10,7 +10,7 @@ from cli.alive import signs_of_life
 from cli.app import App
 from cli.belonging import require_ours
 from cli.copying import CopyProgress, copier, size
-from cli.leases import find_or_only
+from cli.leases import about, find_or_only
 from cli.options import as_json
 from cli.render import emit, note
 from ledger.domain import events as e
@@ -64,7 +64,8 @@ def command(app: App, sources: tuple[str, ...], target: str, reclaim: bool, as_j
     app.book.record(lease.lease_id, sign)
     began_s = time.monotonic()
     try:
-        done = _copy(app, lease, order, quiet=as_json)
+        with about(app, lease):
+            done = _copy(app, lease, order, quiet=as_json)
     except Interrupted as interrupted:
         interrupted.left, interrupted.lease_id = STAYS, lease.lease_id
         raise

@@ -11,7 +11,7 @@ import click
 from cli.alive import signs_of_life
 from cli.app import App
 from cli.belonging import require_ours
-from cli.leases import find
+from cli.leases import about, find
 from cli.options import LeaseName, as_json
 from cli.render import emit, note, say
 from ledger.domain import events as e
@@ -58,6 +58,7 @@ def command(app: App, lease: str, ports: tuple[str, ...], reclaim: bool, as_json
     app.interrupts.stop_command = None
     try:
         with (
+            about(app, claim),
             signs_of_life(app, claim.lease_id, CAUSE),
             _opened(app, endpoint, forwards) as forwarding,
         ):
@@ -110,6 +111,4 @@ def _wait(app: App, lease_id: str, slug: str, forwarding: "Forwarding | LibraryF
             (claim,) = reader.find(lease_id)
         if claim.phase != "ready":
             raise SshFailure(f"{slug} is {claim.phase} now, so nothing is forwarded any more", stage="session")
-    raise SshFailure(
-        f"the connection to {slug} was lost", stage="session", next_step=f"rentroll status {slug} --refresh"
-    )
+    raise SshFailure(f"the connection to {slug} was lost", stage="session")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cli.app import App
-from cli.asked import asked_of, downloads, shown, variables
+from cli.asked import asked_of, downloads, require_place, shown, variables
 from cli.one_run import OneRun, Wish
 from cli.options import as_json, endpoint, lease_limits
 from cli.render import emit, note
@@ -22,6 +22,7 @@ ONLY_NEW = (
 )  # fmt: skip
 """Flags that say what to lease: a lease that exists is as it is."""
 OF_SYNC = ("path", "with_git", "allow_mass_deletions", "force_large")
+WRITTEN = ("timing_json", "junit")
 OF_A_COMMAND = ("shell", "script", "env", "env_file", "download", "junit")
 
 
@@ -83,6 +84,9 @@ def command(app: App, /, remote: tuple[str, ...], as_json: bool, **flags: Any) -
 def _wish(app: App, remote: tuple[str, ...], flags: dict[str, Any], *, as_json: bool) -> Wish:
     """Judges the flags before anything is made. Raises `UsageFailure`."""
     _refuse_what_does_not_go_together(remote, flags)
+    for name in WRITTEN:
+        if flags[name] is not None:
+            require_place(flags[name], f"--{_flag(name)}")
     policy = Policy(*(flags[name] for name in Policy._fields))
     job = None if flags["sync_only"] else asked_of(remote, shell=flags["shell"], script=flags["script"])
     trees = None

@@ -209,8 +209,12 @@ def stop(app: App, run: str, as_json: bool) -> None:
     app.purpose = "runs stop"
     one = find_run(app, run)
     run_id, lease_id = one.run.run_id, one.run.lease_id
-    if one.claim is None or one.claim.phase != "ready":
-        raise UsageFailure(f"{run_id} has no box any more: its lease is {one.claim.phase if one.claim else 'unknown'}")
+    if one.run.is_open and (one.claim is None or one.claim.phase != "ready"):
+        raise UsageFailure(
+            f"{run_id} has no box any more: its lease is {one.claim.phase if one.claim else 'unknown'}",
+            hint="nothing of it runs once its box is gone",
+            lease_id=lease_id,
+        )
     if one.run.is_open:
         services = app.services(told, with_provider=False)
         stop_run(services, lease_id, run_id, records=not is_followed(app.run_folder(run_id)))

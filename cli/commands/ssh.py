@@ -16,7 +16,7 @@ import click
 from cli.alive import signs_of_life
 from cli.app import App
 from cli.belonging import require_ours
-from cli.leases import find_or_only
+from cli.leases import about, find_or_only
 from cli.options import LeaseName
 from cli.render import say
 from ledger.domain import events as e
@@ -73,23 +73,18 @@ def command(ctx: click.Context, lease: str | None, remote: tuple[str, ...], prin
     sign = e.Touched(cause="ssh")
     decide(state, sign, app.now())
     app.book.record(claim.lease_id, sign)
-    try:
+    with about(app, claim):
         with signs_of_life(app, claim.lease_id, "ssh"):
             if not app.has_system_ssh:
                 return _through_the_library(app, endpoint, remote, has_terminal=has_terminal)
             line = _through_the_open_connection(app, endpoint, remote, has_terminal=has_terminal)
             ours, code = _run_to_its_end(line)
-    except SshFailure as failure:
-        failure.next_step = failure.next_step or _look(claim.slug)
-        raise
+        if ours is None and code == SSH_FAILED and not _is_unread():
+            raise SshFailure(
+                f"ssh could not work on {claim.slug}, or the command itself ended with {SSH_FAILED}", stage="session"
+            )
     if ours is not None:
         return SIGNAL_BASE + ours
-    if code == SSH_FAILED and not _is_unread():
-        raise SshFailure(
-            f"ssh could not work on {claim.slug}, or the command itself ended with {SSH_FAILED}",
-            stage="session",
-            next_step=_look(claim.slug),
-        )
     return SIGNAL_BASE - code if code < 0 else code
 
 
@@ -101,10 +96,6 @@ def _is_unread() -> bool:
     poll = select.poll()
     poll.register(1, 0)
     return any(events & select.POLLERR for _, events in poll.poll(0))
-
-
-def _look(slug: str) -> str:
-    return f"rentroll status {slug} --refresh"
 
 
 def _through_the_open_connection(

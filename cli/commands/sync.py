@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.app import App
-from cli.leases import find_or_only
+from cli.leases import about, find_or_only
 from cli.options import LeaseName, as_json
 from cli.render import emit, note
 from ledger.domain.errors import Interrupted, SyncFailure
@@ -62,18 +62,19 @@ def command(app: App, /, lease: str | None, as_json: bool, **flags: Any) -> None
 
 def _sync(app: App, held: "Lease", trees: "Trees", lock_timeout_s: float) -> None:
     from cli.alive import signs_of_life
+    from cli.trees import GOES_ON
     from ledger.domain.events import Touched
     from ledger.domain.ports import NoAgent
 
     services = app.services(_told, with_provider=False)
     services.book.record(held.lease_id, Touched(cause="sync"))  # a sign of life before the box is touched
     try:
-        with signs_of_life(app, held.lease_id, "sync", warns=True):
+        with about(app, held), signs_of_life(app, held.lease_id, "sync", warns=True):
             trees.sync(services, held, lock_timeout_s=lock_timeout_s)
     except NoAgent as without:
-        raise SyncFailure(f"{without.message} Nothing was copied.", hint=without.hint) from None
+        raise SyncFailure(f"{without.message} Nothing was copied.", hint=without.hint, lease_id=held.lease_id) from None
     except Interrupted as interrupted:
-        interrupted.left = "what arrived on the box stays, and the same command goes on from there"
+        interrupted.left = GOES_ON
         interrupted.lease_id = held.lease_id
         raise
 

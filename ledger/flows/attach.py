@@ -13,7 +13,7 @@ from ledger.flows.follow import Counted, Followed, follow
 from ledger.flows.places import endpoint_of, place_of
 from ledger.flows.record import LOST, record_end
 from ledger.flows.services import Services, Stage
-from ledger.flows.work import end_of
+from ledger.flows.work import end_of, given_back
 
 NEVER_BEGUN = "the box does not know it: it never began there, or the box was made anew"
 PLAIN = "the box has no python3: the command ended with its connection"
@@ -64,7 +64,8 @@ def attach(services: Services, wish: Attachment, alive: Callable[[str], Abstract
             return running
 
         try:
-            followed = follow(begin, services.interrupts, on_running=wish.on_running)
+            gone = given_back(services, lease, wish.run_id)
+            followed = follow(begin, services.interrupts, gone=gone, on_running=wish.on_running)
         except (UnknownRun, Interrupted) as failure:
             if isinstance(failure, UnknownRun) or isinstance(failure.__cause__, UnknownRun):
                 _record(services, lease, wish.run_id, _nothing(0, 0, 0), failure=NEVER_BEGUN)
@@ -104,11 +105,14 @@ def stop_run(services: Services, lease_id: str, run_id: str, *, records: bool) -
     return end_of(Followed(ended=ended), run_id)
 
 
-def settle_runs(services: Services, lease: Lease, *, may_be_beginning: bool) -> None:
+def settle_runs(
+    services: Services, lease: Lease, *, may_be_beginning: bool, keep_log: Callable[[str, Ended], None]
+) -> None:
     """Asks the box how the open runs of a lease ended, and records it.
 
-    One that the box does not know never began there, unless somebody is just beginning it. A box without python3 keeps
-    no runs: theirs ended with their client. Raises `SshFailure` where the box cannot say.
+    `keep_log` is given each one that has ended with its end, before that is on record: from then on the box may go, and
+    what the run wrote with it. One that the box does not know never began there, unless somebody is just beginning it.
+    A box without python3 keeps no runs: theirs ended with their client. Raises `SshFailure` where the box cannot say.
     """
     try:
         told = {run.run_id: run for run in services.box.runs(endpoint_of(lease), place_of(lease))}
@@ -125,6 +129,8 @@ def settle_runs(services: Services, lease: Lease, *, may_be_beginning: bool) -> 
         ended = run.ended if run is not None else None
         lost = LOST if run is not None else NEVER_BEGUN
         known = ended is not None and ended.known
+        if ended is not None:
+            keep_log(run_id, ended)
         _record(
             services, lease, run_id, ended if ended and known else _nothing(0, 0, 0), failure=None if known else lost
         )

@@ -21,6 +21,9 @@ After SIGTERM the box's DELETE has to leave within two seconds.
 """
 BEGINNING_S: dict[int, float] = {signal.SIGTERM: 0.5, signal.SIGHUP: 0.5}
 """So long a stop signal waits for a job that is just beginning; after a Ctrl-C it is waited for until the next one."""
+LOOK_S = 3.0
+"""So often it is looked whether the box of a job has been given back meanwhile."""
+NOT_TOLD = "the box did not say that the command has ended, and it may still run there"
 HANG_UP: tuple[tuple[str, float], ...] = (("HUP", 2.0), ("TERM", 2.0))
 """What a job is sent whose output nobody takes any more, as by a terminal that goes away."""
 
@@ -29,7 +32,7 @@ class Followed(Struct, frozen=True, kw_only=True):
     """What came of following a job. `ended` is None where it may still run; `failure` is what broke it off, if any.
 
     `by` is what is to be raised in the end; `left` says that a person left the job to itself, and `is_unknown` that the
-    box does not know it.
+    box does not know it, or is given back.
     """
 
     ended: Ended | None
@@ -48,21 +51,26 @@ class Followed(Struct, frozen=True, kw_only=True):
 
 
 def follow(
-    begin: Callable[[], Running], interrupts: Interrupts, *, on_running: Callable[[Running], None] | None = None
+    begin: Callable[[], Running],
+    interrupts: Interrupts,
+    *,
+    gone: Callable[[], RentrollError | None],
+    on_running: Callable[[Running], None] | None = None,
 ) -> Followed:
     """Begins to follow a job and waits for its end; what breaks the wait off comes back with the end that it had.
 
     `begin` runs in a thread of its own, `on_running` in this one before anything is waited for. A first SIGINT stops
     the job (INT, TERM after ten seconds, KILL after ten more) and a second one meanwhile leaves it to itself; SIGTERM
     and SIGHUP tell it once, and do not wait long. So it is with a signal that comes while it begins: a box that takes
-    its time may then begin it later, unfollowed. Raises what `begin` raises, and `Interrupted` from that where a signal
-    has come.
+    its time may then begin it later, unfollowed. `gone` is asked now and then, and gives a failure once the box is
+    given back: nothing of the job is left then, and no connection comes back. Raises what `begin` raises, and
+    `Interrupted` from that where a signal has come.
     """
     beginning = _Beginning(begin, on_running)
     try:
         with interrupts.shielded():
             beginning.start()
-        return _wait(beginning.running(interrupts))
+        return _wait(beginning.running(interrupts), gone)
     except Interrupted as first:
         if not beginning.is_asked:
             raise
@@ -134,14 +142,20 @@ class _Beginning:
         running.detach()
 
 
-def _wait(running: Running) -> Followed:
-    try:
-        return Followed(ended=running.wait())
-    except SshFailure as failure:
-        running.detach()
-        return Followed(ended=None, by=failure, is_unknown=isinstance(failure, UnknownRun))
-    except Exception as failure:  # noqa: BLE001 - whatever a sink raised, or the input: the job is no use any more
-        return _send(running, HANG_UP, failure)
+def _wait(running: Running, gone: Callable[[], RentrollError | None]) -> Followed:
+    while True:
+        try:
+            return Followed(ended=running.wait(LOOK_S))
+        except TimeoutError:
+            failure = gone()
+            if failure is not None:
+                running.detach()
+                return Followed(ended=None, by=failure, is_unknown=True)
+        except SshFailure as failure:
+            running.detach()
+            return Followed(ended=None, by=failure, is_unknown=isinstance(failure, UnknownRun))
+        except Exception as failure:  # noqa: BLE001 - whatever a sink raised, or the input: the job is no use any more
+            return _send(running, HANG_UP, failure)
 
 
 def _stop(beginning: _Beginning, first: Interrupted, interrupts: Interrupts) -> Followed:
@@ -178,6 +192,8 @@ def _send(running: Running, steps: tuple[tuple[str, float], ...], by: BaseExcept
             is_unknown = isinstance(failure, UnknownRun)
             break
     running.detach()
+    if isinstance(by, Interrupted) and not is_unknown:
+        by.left = NOT_TOLD
     return Followed(ended=None, by=by, is_unknown=is_unknown)
 
 

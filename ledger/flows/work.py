@@ -171,7 +171,8 @@ def _run_kept(
         with phases.timed("command"):
             if job.on_starting is not None:
                 job.on_starting()
-            followed = follow(begin, services.interrupts, on_running=job.on_running)
+            gone = given_back(services, lease, job.run_id)
+            followed = follow(begin, services.interrupts, gone=gone, on_running=job.on_running)
     except (RentrollError, Interrupted) as failure:
         # The box refused it (a connection that broke raises only later, in the wait); where a signal alone came, in an
         # instant in which nobody looked, it may run.
@@ -180,6 +181,21 @@ def _run_kept(
         raise
     record.ended(followed)
     return end_of(followed, job.run_id)
+
+
+def given_back(services: Services, lease: Lease, run_id: str) -> Callable[[], RentrollError | None]:
+    """Asks whether somebody has given the box of a run back meanwhile, as `ledger.flows.follow.follow` wants it."""
+
+    def gone() -> RentrollError | None:
+        try:
+            is_open = services.book.load(lease.lease_id).is_open
+        except RentrollError:
+            return None  # a ledger that cannot be read just now says nothing
+        if is_open:
+            return None
+        return SshFailure(f"{lease.slug} was given back meanwhile, and {run_id} with it", stage="session")
+
+    return gone
 
 
 def end_of(followed: Followed, run_id: str) -> Ended:

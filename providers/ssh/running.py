@@ -141,6 +141,8 @@ class RunningJob:
             return True
 
     def _break(self, error: BaseException) -> None:
+        if isinstance(error, TimeoutError):  # so `wait` says that its own time is over
+            error = ConnectionAbortedError(str(error))
         self._broken = error
         self._news.set()
 

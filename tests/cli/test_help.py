@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cli.app import ASK_THE_PROVIDER
 from cli.commands import COMMANDS, LATER
 from cli.commands.demo import STORY
 from cli.main import VERSION
@@ -40,6 +41,10 @@ def test_the_help_of_a_command_fits_80_columns_without_key_or_network(rentroll: 
     assert (ran.code, ran.err) == (0, "")
     assert max(map(len, ran.out.splitlines())) <= 80
     assert "not built" not in ran.out.lower()
+
+
+def test_a_recommended_command_is_given_the_endpoint_exactly_where_it_takes_it(rentroll: Rentroll) -> None:
+    assert [name for name in sorted(COMMANDS) if "--api-url" in rentroll(name, "--help").out] == [*ASK_THE_PROVIDER]
 
 
 @pytest.mark.parametrize("words", NOT_BUILT)

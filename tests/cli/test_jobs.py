@@ -11,6 +11,7 @@ import pytest
 
 from cli.asked import read_env_file
 from ledger.domain.errors import UsageFailure
+from providers.emulator.serve import Emulator
 from tests.cli.running import Number, Rentroll, lease_object
 
 ON_BOX = ("run", "--id", "box", "--no-sync")
@@ -174,6 +175,63 @@ def test_a_file_that_is_not_there_fails_a_run_that_went_well(rentroll: Rentroll,
     assert (ran.code, ran.error["code"], ran.error["exit_code"]) == (125, "sync", 6)
     ran = rentroll(*ON_BOX, "--download", "none", "--", "false")
     assert (ran.code, "rentroll: not downloaded (sync): " in ran.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--download", "two=no/two"), "--download: there is no folder no here"),
+        (("--download", "two=a/two"), "--download: there is no folder a here"),
+        (("--junit", "no/out.xml"), "--junit: there is no folder no here"),
+        (("--timing-json", "no/out.json"), "--timing-json: there is no folder no here"),
+    ],
+)
+def test_what_has_no_place_here_is_refused_before_a_box_is_paid_for(
+    rentroll: Rentroll, words: tuple[str, ...], told: str
+) -> None:
+    Path("a").write_text("a file\n")
+    ran = rentroll("run", "--no-sync", *words, "--json", "--", "true")
+    assert (ran.code, ran.error["exit_code"], ran.error["message"]) == (125, 2, told)
+    assert rentroll("list", "--all", "--json").json["leases"] == []
+
+
+def test_of_a_download_that_failed_it_is_said_whether_it_can_be_had_yet(rentroll: Rentroll, box: Any) -> None:
+    """From a box that stays by cp; from one that the run leased not, unless it was to be kept."""
+    nowhere = ("--no-sync", "--download", "none=out", "--json", "--", "true")
+    stays = rentroll("run", "--id", "box", *nowhere).error
+    goes = rentroll("run", "--slug", "job", *nowhere).error
+    kept = rentroll("run", "--slug", "kept", "--keep-on-failure", *nowhere).error
+    assert (stays["next"], stays["lease_id"]) == ("rentroll cp box:none out", box["lease_id"])
+    keeps = "--keep-on-failure keeps it where the command or a download fails"
+    assert goes["hint"] == f"its box goes, and what it holds with it; {keeps}"
+    assert kept["next"] == "rentroll cp kept:none out"
+    phases = {each["slug"]: each["phase"] for each in rentroll("list", "--all", "--json").json["leases"]}
+    assert phases == {"box": "ready", "job": "released", "kept": "ready"}
+
+
+def test_a_command_for_the_box_is_recommended_without_the_endpoint_which_it_does_not_take(
+    rentroll: Rentroll, emulator: Emulator
+) -> None:
+    flags = ("--slug", "kept", "--keep-on-failure", "--api-url", emulator.url)
+    ran = rentroll("run", *flags, "--no-sync", "--download", "none", "--json", "--", "true")
+    assert ran.error["next"] == "rentroll cp kept:none ."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--id", "box", "--no-sync", "--json", "--", "true"),
+        ("cp", "--json", "box:x", "."),
+        ("sync", "box", "--path", ".", "--json"),
+    ],
+)
+def test_a_failure_on_the_way_to_a_box_names_its_lease(
+    rentroll: Rentroll, box: Any, emulator: Emulator, words: tuple[str, ...]
+) -> None:
+    emulator.rekey(box["instance_id"])
+    error = rentroll(*words, env={"RENTROLL_SSH": "library"}).error
+    assert (error["code"], error["lease_id"]) == ("ssh", box["lease_id"])
+    assert error["next"] == "rentroll status box --refresh"
 
 
 def junit(file: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:

@@ -296,6 +296,45 @@ def test_a_box_that_a_run_leased_stays_while_its_job_runs_and_goes_once_that_has
     assert (phase(rentroll), ends_of(rentroll)) == ([("job", "released")], [(5, None, False)])
 
 
+def test_what_a_run_wrote_after_its_client_died_is_fetched_before_its_box_goes(
+    rentroll: Rentroll, tmp_path: Path
+) -> None:
+    """Of each stream what is kept of one: here the last 8 bytes."""
+    gate, over = tmp_path / "gate", tmp_path / "over"
+    script = f"echo up; while [ ! -e {gate} ]; do sleep 0.02; done; seq 100; echo wrong >&2; touch {over}"
+    with begun("run", "--no-sync", "--slug", "job", "--", "sh", "-c", script) as process:
+        process.kill()
+        process.wait(LIMIT_S)
+    gate.touch()
+    until(over.exists)
+
+    def released() -> bool:
+        rentroll("recover", env={"RENTROLL_RUNS_LOG_BYTES": "8"})
+        return phase(rentroll) == [("job", "released")]
+
+    until(released)
+    shown = rentroll("runs", "logs", "latest")
+    assert (shown.code, shown.out, shown.err) == (0, "\n99\n100\n", "wrong\n")
+
+
+def test_a_run_whose_lease_somebody_else_stops_ends_at_once_and_says_why(rentroll: Rentroll, box: Any) -> None:
+    with begun(*ON_BOX, "--", *SLEEPS) as process:
+        assert rentroll("stop", "box").code == 0
+        ran = finish(process)
+    run_id = only(rentroll)["run_id"]
+    assert (ran.code, ran.err.splitlines()[-1]) == (
+        125,
+        f"rentroll: ssh: box was given back meanwhile, and {run_id} with it",
+    )
+    assert (ends_of(rentroll), phase(rentroll)) == ([(None, None, False)], [("box", "released")])
+
+
+def test_to_stop_a_run_that_has_ended_is_no_failure_also_where_its_box_is_gone(rentroll: Rentroll) -> None:
+    rentroll("run", "--no-sync", "--", "true")
+    ran = rentroll("runs", "stop", "latest", "--json")
+    assert (ran.code, ran.json["run"]["state"], ran.json["run"]["exit_code"]) == (0, "finished", 0)
+
+
 def test_after_attaching_to_a_run_that_leased_its_box_it_is_said_that_this_bills(
     rentroll: Rentroll, tmp_path: Path
 ) -> None:

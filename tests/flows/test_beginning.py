@@ -118,7 +118,7 @@ def test_a_job_that_the_box_turns_out_not_to_know_while_it_is_stopped_is_not_goi
     with pytest.raises(Interrupted):
         run(program.services, job(program), no_signs_of_life)
 
-    assert workspace.seen == ["wait", "INT", "wait 10", "detach"]
+    assert workspace.seen == ["wait 3", "INT", "wait 10", "detach"]
     assert (outcome(world), world.lease().open_runs) == ((None, None, False, "interrupted by signal 2"), ())
 
 
@@ -139,7 +139,7 @@ def test_readers_that_go_away_while_the_job_is_stopped_do_not_hide_its_end(world
     with pytest.raises(Interrupted):
         run(program.services, job(program), no_signs_of_life)
 
-    assert workspace.seen == ["wait", "INT", "wait 10", "wait 10", "wait 10"]
+    assert workspace.seen == ["wait 3", "INT", "wait 10", "wait 10", "wait 10"]
     assert outcome(world) == (9, None, False, "interrupted by signal 2")
 
 

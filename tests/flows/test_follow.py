@@ -99,25 +99,25 @@ INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     [
         pytest.param(
             (interrupts(INT), ends(9)),
-            ["wait", "INT", "wait 10"],
+            ["wait 3", "INT", "wait 10"],
             (9, None, False, "interrupted by signal 2"),
             id="one that ends on INT",
         ),
         pytest.param(
             (interrupts(INT), goes_on, goes_on, ends(None, "KILL")),
-            ["wait", "INT", "wait 10", "TERM", "wait 10", "KILL", "wait 5"],
+            ["wait 3", "INT", "wait 10", "TERM", "wait 10", "KILL", "wait 5"],
             (None, "KILL", False, "interrupted by signal 2"),
             id="one that only KILL ends",
         ),
         pytest.param(
             (interrupts(TERM), goes_on),
-            ["wait", "TERM", "wait 0.5", "detach"],
+            ["wait 3", "TERM", "wait 0.5", "detach"],
             (None, None, True, "interrupted by signal 15"),
             id="TERM: it is told, and not waited for",
         ),
         pytest.param(
             (interrupts(HUP), ends(None, "HUP")),
-            ["wait", "HUP", "wait 0.5"],
+            ["wait 3", "HUP", "wait 0.5"],
             (None, "HUP", False, "interrupted by signal 1"),
             id="a terminal that goes away",
         ),
@@ -141,7 +141,7 @@ def test_a_second_ctrl_c_leaves_the_job_to_itself(world: World, program: Program
     with pytest.raises(Left) as raised:
         run(program.services, job(program), no_signs_of_life)
 
-    assert (raised.value.exit_code, workspace.seen) == (130, ["wait", "INT", "wait 10", "detach"])
+    assert (raised.value.exit_code, workspace.seen) == (130, ["wait 3", "INT", "wait 10", "detach"])
     assert outcome(world) == (None, None, True, "interrupted by signal 2")
     assert world.lease().open_runs == (RUN,)
 
@@ -206,15 +206,39 @@ def test_on_a_box_without_python3_a_run_whose_client_is_gone_has_ended(
     lease = program.acquire()
     program.services.book.record(lease.lease_id, started())
     with pytest.raises(NoAgent) if is_fresh else nullcontext():
-        settle_runs(program.services, world.lease(), may_be_beginning=is_fresh)
+        settle_runs(program.services, world.lease(), may_be_beginning=is_fresh, keep_log=keeps_nothing)
 
     ends = [(end["exit_code"], end["detached"], end["failure"]) for end in world.payloads("run-finished")]
     gone = (None, False, "the box has no python3: the command ended with its connection")
     assert (world.lease().open_runs, ends) == (left, [] if is_fresh else [gone])
 
 
+def keeps_nothing(run_id: str, _ended: Ended) -> None:
+    raise AssertionError(f"nothing of {run_id} can be kept")
+
+
 def started() -> RunStarted:
     return RunStarted(run_id=RUN, command=("make",), work_dir="~/rentroll", repository=None, host="host", pid=1)
+
+
+def test_a_job_whose_box_somebody_gives_back_is_over_and_not_waited_for(world: World, program: Program) -> None:
+    def is_given_back(_running: FakeRunning) -> None:
+        program.stop()
+
+    workspace = put(program, goes_on, is_given_back)
+    with pytest.raises(SshFailure, match=rf"was given back meanwhile, and {RUN} with it"):
+        run(program.services, job(program), no_signs_of_life)
+
+    assert workspace.seen == ["wait 3", "wait 3", "detach"]
+    assert outcome(world)[:3] == (None, None, False)
+    assert world.lease().open_runs == ()
+
+
+def test_a_job_of_which_no_end_is_told_after_a_ctrl_c_is_said_to_go_on_maybe(program: Program) -> None:
+    put(program, interrupts(INT), goes_on, goes_on, goes_on)
+    with pytest.raises(Interrupted) as raised:
+        run(program.services, job(program), no_signs_of_life)
+    assert raised.value.left == "the box did not say that the command has ended, and it may still run there"
 
 
 def test_an_end_that_the_box_lost_is_recorded_as_not_known_and_raised(world: World, program: Program) -> None:
@@ -246,7 +270,7 @@ def test_a_job_whose_output_nobody_takes_is_hung_up(world: World, program: Progr
         run(program.services, job(program, on_stdout=gone), no_signs_of_life)
 
     assert (workspace.seen, outcome(world)) == (
-        ["wait", "HUP", "wait 2"],
+        ["wait 3", "HUP", "wait 2"],
         (None, "HUP", False, "[Errno 32] Broken pipe"),
     )
 
