@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cli.render import note
 from ledger.domain.errors import SshFailure
+from ledger.flows.going_on import filled
 from ledger.flows.sync import Meanwhile, Wish, sync
-from ledger.flows.work import LOCK_TIMEOUT_S, endpoint_of, holder_of, in_words, place_of
+from ledger.flows.work import LOCK_TIMEOUT_S, connection_lost, endpoint_of, holder_of, in_words, place_of
 from providers.worktree.guard import guard
 from providers.worktree.scan import scan
 from providers.worktree.tree import ScanOptions, Tree
@@ -95,8 +96,16 @@ class Trees:
         holder = holder_of(services, "sync")
         place, endpoint = place_of(lease), endpoint_of(lease)
         looking = Meanwhile(self.look, "scan")
-        with services.box.open(endpoint, place, holder, wait_s=lock_timeout_s, waiting=_waiting(lease)) as workspace:
-            self.put(services, lease, workspace, scan=looking.result)
+
+        def opened() -> "Workspace":
+            return services.box.open(endpoint, place, holder, wait_s=lock_timeout_s, waiting=_waiting(lease))
+
+        def fill(workspace: "Workspace") -> str:
+            return self.put(services, lease, workspace, scan=looking.result)
+
+        workspace, _ = filled(opened, fill, clock=services.clock, lost=connection_lost(services, lease))
+        with workspace:
+            return  # which frees the lock
 
 
 def _waiting(lease: "Lease") -> "Callable[[Holder], None]":

@@ -65,14 +65,14 @@ def command(ctx: click.Context, lease: str | None, remote: tuple[str, ...], prin
     claim = find_or_only(app, lease)
     state = require_ours(app, claim.lease_id, reclaim=reclaim)
     endpoint = endpoint_of(state)
-    has_terminal = sys.stdin.isatty()
     if print_only:
-        tty = None if has_terminal else False
-        say(shlex.join(ssh_command(endpoint, Path(app.keys_root), argv=remote or None, tty=tty)))
+        # Whether there is a terminal ssh itself finds out, where the line is typed.
+        say(shlex.join(ssh_command(endpoint, Path(app.keys_root), argv=remote or None, tty=None)))
         return 0
     sign = e.Touched(cause="ssh")
     decide(state, sign, app.now())
     app.book.record(claim.lease_id, sign)
+    has_terminal = sys.stdin.isatty()
     with about(app, claim):
         with signs_of_life(app, claim.lease_id, "ssh"):
             if not app.has_system_ssh:

@@ -6,9 +6,6 @@ from msgspec import Struct
 
 from ledger.domain.ports import Endpoint, Place
 
-WENT_ON_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""How long to wait before each new connection after one was lost; each byte that arrives begins the row again."""
-
 
 class NotCopied(Struct, frozen=True, kw_only=True):
     """One path that could not be copied while the rest was.

@@ -10,13 +10,9 @@ and SshFailure (exit 7), and gives no `failures`: what could not be read is rais
 
 from msgspec.structs import replace
 
-from ledger.domain.copying import WENT_ON_S, Copied, Copier, CopyOrder, NotCopied, Watcher
-from ledger.domain.errors import SshFailure
+from ledger.domain.copying import Copied, Copier, CopyOrder, NotCopied, Watcher
 from ledger.domain.ports import Clock, Endpoint, Place, PlaceFailure
-
-CUT = "session"
-"""The stage of a connection that was there and is gone."""
-UNREACHED = "tcp"
+from ledger.flows.going_on import going_on
 
 
 class _Counting:
@@ -38,21 +34,13 @@ def copy(copier: Copier, endpoint: Endpoint, place: Place, order: CopyOrder, clo
     Raises SshFailure where the box cannot be reached any more, PlaceFailure for what ends the copy.
     """
     counting = _Counting(watcher)
-    lost, before = 0, 0
-    while True:
-        try:
-            done = copier.copy(endpoint, place, order, counting)
-        except SshFailure as failure:
-            if counting.bytes > before:
-                lost, before = 0, counting.bytes
-            worth_it = failure.stage == CUT or (failure.stage == UNREACHED and before > 0)
-            if not worth_it or lost == len(WENT_ON_S):
-                raise
-            watcher.lost(failure.message)
-            clock.sleep(WENT_ON_S[lost])
-            lost += 1
-        else:
-            return replace(done, bytes=counting.bytes, kept_bytes=max(0, done.kept_bytes - before))
+
+    def once() -> Copied:
+        before = counting.bytes
+        done = copier.copy(endpoint, place, order, counting)
+        return replace(done, bytes=counting.bytes, kept_bytes=max(0, done.kept_bytes - before))
+
+    return going_on(once, arrived=lambda: counting.bytes, clock=clock, lost=watcher.lost)
 
 
 def download(

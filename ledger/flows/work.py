@@ -102,8 +102,7 @@ def run(
         if job.plain:
             return _run_plain(services, lease, endpoint, job, phases)
         try:
-            with phases.timed("ssh"):
-                workspace = open_workspace(services, lease, endpoint, job)
+            workspace, told_of_tree = _opened(services, lease, endpoint, job, phases, prepare)
         except NoAgent as without:
             _require_plain(job, without, prepare is not None)
             services.tell(
@@ -116,11 +115,42 @@ def run(
             )
             return _run_plain(services, lease, endpoint, job, phases)
         with workspace:
-            digest = dirty = None
-            if prepare is not None:
-                with phases.timed("sync"):
-                    digest, dirty = prepare(workspace)
-            return _run_kept(services, lease, workspace, job, phases, digest, dirty)
+            return _run_kept(services, lease, workspace, job, phases, *told_of_tree)
+
+
+def _opened(
+    services: Services,
+    lease: Lease,
+    endpoint: Endpoint,
+    job: Job,
+    phases: Phases,
+    prepare: Callable[[Workspace], tuple[str, bool | None]] | None,
+) -> tuple[Workspace, tuple[str | None, bool | None]]:
+    """The workspace, with the tree in it where there is one to copy, and what `prepare` gave of that."""
+
+    def opened() -> Workspace:
+        with phases.timed("ssh"):
+            return open_workspace(services, lease, endpoint, job)
+
+    if prepare is None:
+        return opened(), (None, None)
+    from ledger.flows.going_on import filled
+
+    def fill(workspace: Workspace) -> tuple[str, bool | None]:
+        with phases.timed("sync"):
+            return prepare(workspace)
+
+    return filled(opened, fill, clock=services.clock, lost=connection_lost(services, lease))
+
+
+def connection_lost(services: Services, lease: Lease) -> Callable[[str], None]:
+    """Tells of a connection that was lost in the middle of a copy."""
+
+    def lost(why: str) -> None:
+        detail = f"{why.rstrip('.')}; going on"
+        services.tell(Stage(lease_id=lease.lease_id, slug=lease.slug, name="connection", detail=detail))
+
+    return lost
 
 
 def open_workspace(services: Services, lease: Lease, endpoint: Endpoint, job: Job) -> Workspace:

@@ -9,6 +9,7 @@ import pytest
 from ledger.domain.errors import SshFailure
 from ledger.domain.ports import Endpoint, Holder, Place, Workspace
 from ledger.domain.syncing import SyncDone
+from ledger.flows.going_on import filled
 from ledger.flows.sync import Wish, copy
 from providers.ssh.box import SshBox
 from providers.ssh.control import end_masters
@@ -40,9 +41,12 @@ class Synced:
         return self._box.open(self._endpoint, self._place, HOLDER, wait_s=20)
 
     def sync(self, *, may_rsync: bool, progress: Callable[[int, int], None] = no_progress) -> SyncDone:
-        wish = Wish(lease_id=LEASE, scan=lambda: whole(self.root), may_rsync=may_rsync, progress=progress)
         with self.open() as workspace:
-            return copy(CLOCK, wish, workspace, self.told.append)
+            return self.put(workspace, may_rsync=may_rsync, progress=progress)
+
+    def put(self, workspace: Workspace, *, may_rsync: bool, progress: Callable[[int, int], None]) -> SyncDone:
+        wish = Wish(lease_id=LEASE, scan=lambda: whole(self.root), may_rsync=may_rsync, progress=progress)
+        return copy(CLOCK, wish, workspace, self.told.append)
 
 
 @pytest.fixture
@@ -89,6 +93,28 @@ def test_a_tree_arrives_over_ssh_as_it_is_and_then_nothing_is_sent(synced: Synce
     assert listing(synced.there) == listing(synced.root)
     assert contents(synced.there) == contents(synced.root)
     assert synced.told == []
+
+
+def test_a_sync_whose_connection_is_cut_goes_on_over_another_one(synced: Synced, sshd: Sshd, may_rsync: bool) -> None:
+    """Here one for each of the first two tries; what had arrived is in place and not sent again."""
+    for number in range(MANY):
+        (synced.root / f"f{number:03}").write_bytes(bytes([number % 256]) * 100_000)
+    lost: list[str] = []
+
+    def cut(files: int, sent_bytes: int) -> None:
+        if files > 20 and len(lost) < 2:
+            sshd.cut()
+
+    workspace, done = filled(
+        synced.open,
+        lambda workspace: synced.put(workspace, may_rsync=may_rsync, progress=cut),
+        clock=CLOCK,
+        lost=lost.append,
+    )
+    with workspace:
+        assert (len(lost), done.files, done.overwritten) == (2, MANY, ())
+    assert 0 < done.sent_files < MANY
+    assert listing(synced.there) == listing(synced.root)
 
 
 def test_a_connection_that_is_cut_in_the_middle_is_told_and_the_next_sync_goes_on(
