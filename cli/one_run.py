@@ -16,7 +16,7 @@ from cli.outcome import exit_code, sink, told
 from cli.render import note
 from cli.staying import Policy
 from ledger.domain.errors import Interrupted, RentrollError, SshFailure, SyncFailure
-from ledger.domain.ports import Ended, WorkspaceBusy
+from ledger.domain.ports import Ended, NoAgent, WorkspaceBusy
 from ledger.flows.follow import NOT_TOLD
 from ledger.flows.phases import Phases
 from ledger.flows.work import Job, Left, run
@@ -315,5 +315,7 @@ def _say_it_is_gone(first: BaseException) -> None:
     """What a failure says of its box does not hold once that is given back."""
     if isinstance(first, Interrupted):
         first.left = None
+    elif isinstance(first, NoAgent):
+        first.next_step = None
     elif isinstance(first, SyncFailure | SshFailure):
         first.hint, first.next_step = GONE, None

@@ -21,7 +21,7 @@ from ledger.domain.ports import (
     Tty,
     Workspace,
 )
-from ledger.domain.state import Lease
+from ledger.domain.state import Lease, Phase
 from ledger.domain.units import milliseconds_between
 from ledger.flows.follow import Followed, follow
 from ledger.flows.phases import Phases
@@ -218,10 +218,10 @@ def given_back(services: Services, lease: Lease, run_id: str) -> Callable[[], Re
 
     def gone() -> RentrollError | None:
         try:
-            is_open = services.book.load(lease.lease_id).is_open
+            phase = services.book.claim(lease.lease_id).phase  # one row, however long the lease's stream is
         except RentrollError:
             return None  # a ledger that cannot be read just now says nothing
-        if is_open:
+        if phase != Phase.RELEASED:
             return None
         return SshFailure(f"{lease.slug} was given back meanwhile, and {run_id} with it", stage="session")
 

@@ -11,7 +11,9 @@ import pytest
 
 from cli.asked import read_env_file
 from ledger.domain.errors import UsageFailure
+from ledger.domain.ports import NoAgent
 from providers.emulator.serve import Emulator
+from providers.ssh.box import SshBox
 from tests.cli.running import Number, Rentroll, lease_object
 
 ON_BOX = ("run", "--id", "box", "--no-sync")
@@ -260,3 +262,16 @@ def test_the_summary_tells_a_failure_of_our_own_as_an_error(rentroll: Rentroll, 
     rentroll(*ON_BOX, "--junit", "out.xml", "--download", "none", "--", "true")
     attributes, found = junit(Path("out.xml"))
     assert (attributes["errors"], [tag for tag, _ in found]) == ("1", ["error"])
+
+
+def test_what_a_box_lacks_is_told_also_once_it_was_given_back(
+    rentroll: Rentroll, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command on another box would fail in the same way."""
+
+    def without(*_: Any, **__: Any) -> None:
+        raise NoAgent("the box has no python3.", stage="tools", hint="install python3")
+
+    monkeypatch.setattr(SshBox, "open", without)
+    error = rentroll("run", "--no-sync", "--slug", "job", "--env", "PATH", "--json", "--", "true").error
+    assert (error["code"], error["hint"], "next" in error) == ("ssh", "install python3 on the box", False)
