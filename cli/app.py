@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 KEY_VARIABLES = ("RENTROLL_FAL_KEY", "FAL_KEY")
-SSH_WISHES = ("", "system", "library")
 ASK_THE_PROVIDER = (
     "audit", "cleanup", "doctor", "list", "live-smoke", "recover", "rotate", "run", "status", "stop", "warmup", "watch",
 )  # fmt: skip
@@ -158,11 +157,8 @@ class App:
 
     @property
     def has_system_ssh(self) -> bool:
-        """Whether the system's `ssh` is there and wanted. Raises `UsageFailure` for another wish than these."""
-        wish = os.environ.get("RENTROLL_SSH", "").strip()
-        if wish not in SSH_WISHES:
-            raise UsageFailure(f"RENTROLL_SSH: {wish!r} is neither system nor library", hint="unset it for the usual")
-        if wish == "library":
+        """Whether the system's `ssh` is there and wanted. An unknown wish is none: `stop` must not fail of it."""
+        if os.environ.get("RENTROLL_SSH", "").strip() == "library":
             return False
         folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
         # Not shutil.which, whose import costs more than a look into every folder.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ALL = timedelta(days=36_500)
 GOES = "its box goes, and what it holds with it"
 KEEPS = "--keep-on-failure keeps it where the command or a download fails"
-GONE = "its box was given back: the same command leases another one and begins anew"
+GONE = "the box was given back"
 
 
 class Wish(NamedTuple):
@@ -318,4 +318,4 @@ def _say_it_is_gone(first: BaseException) -> None:
     elif isinstance(first, NoAgent):
         first.next_step = None
     elif isinstance(first, SyncFailure | SshFailure):
-        first.hint, first.next_step = GONE, None
+        first.hint, first.next_step = f"{first.hint}; {GONE}" if first.hint else GONE, None

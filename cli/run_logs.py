@@ -85,6 +85,8 @@ class Tail:
         """Brings the file up to now: what is new is put behind it, or it is written anew where it grows too long."""
         if self._file_end == self._end and not (last and self._is_long()):
             return
+        if not self._held:
+            return  # after a gap nothing has come yet: what is kept of before is better than nothing
         fresh = self._end - self._file_end
         begin, most = self._file_from, self._keep_bytes * (1 if last else SLACK)
         if begin is not None and fresh <= self._held and self._end - begin <= most:

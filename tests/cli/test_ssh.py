@@ -58,14 +58,6 @@ def test_what_is_printed_wants_a_terminal_whoever_reads_it(rentroll: Rentroll, b
     assert [word for word in words if word.lower() in ("-t", "-tt")] == ["-t"]
 
 
-def test_another_ssh_than_the_systems_or_the_library_is_refused(rentroll: Rentroll, box: Any) -> None:
-    ran = rentroll("ssh", "box", "--", "true", env={"RENTROLL_SSH": "putty"})
-    assert (ran.code, ran.err.splitlines()[0]) == (
-        2,
-        "rentroll: usage: RENTROLL_SSH: 'putty' is neither system nor library",
-    )
-
-
 @pytest.mark.holds("W-27", "PEER-34")
 @both_ways
 def test_a_host_key_that_changed_is_7(rentroll: Rentroll, box: Any, emulator: Emulator) -> None:
