@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 KEY_VARIABLES = ("RENTROLL_FAL_KEY", "FAL_KEY")
+OLD_KEY_VARIABLE = "RENTROLL_FAL_KEY_OLD"
 ASK_THE_PROVIDER = (
     "audit", "cleanup", "doctor", "list", "live-smoke", "recover", "rotate", "run", "status", "stop", "warmup", "watch",
 )  # fmt: skip
 """The commands that take `--api-url`."""
-OLD_KEY_VARIABLE = "RENTROLL_FAL_KEY_OLD"
 
 
 class GlobalOptions(NamedTuple):

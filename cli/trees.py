@@ -103,9 +103,8 @@ class Trees:
         def fill(workspace: "Workspace") -> str:
             return self.put(services, lease, workspace, scan=looking.result)
 
-        workspace, _ = filled(opened, fill, clock=services.clock, lost=connection_lost(services, lease))
-        with workspace:
-            return  # which frees the lock
+        with filled(opened, fill, clock=services.clock, lost=connection_lost(services, lease)):
+            pass  # nothing runs there: leaving it frees the lock
 
 
 def _waiting(lease: "Lease") -> "Callable[[Holder], None]":

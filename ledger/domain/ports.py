@@ -23,6 +23,7 @@ from ledger.domain.working import Entry as Entry
 from ledger.domain.working import Holder as Holder
 from ledger.domain.working import JobSpec as JobSpec
 from ledger.domain.working import NoAgent as NoAgent
+from ledger.domain.working import NoAnswer as NoAnswer
 from ledger.domain.working import Place as Place
 from ledger.domain.working import PlaceFailure as PlaceFailure
 from ledger.domain.working import Progress as Progress

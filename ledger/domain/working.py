@@ -90,6 +90,10 @@ class NoAgent(SshFailure):
     """The box has no python3 (3.8 or newer) for the program that keeps jobs and trees there. Stage `tools`."""
 
 
+class NoAnswer(SshFailure):
+    """The connection is there, and the box has not said in time what it was asked. Stage `session`."""
+
+
 class UnknownRun(SshFailure):
     """The box does not know this run: it was never begun there, or its folder is gone. Stage `session`."""
 

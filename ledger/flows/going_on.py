@@ -1,11 +1,11 @@
 """Going on over a new connection where one is lost, a few times, for work that does nothing twice."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from ledger.domain.errors import SshFailure
-from ledger.domain.ports import Clock, Workspace
+from ledger.domain.ports import Clock, NoAnswer, Workspace
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """How long to wait before each new connection after one was lost; each byte that arrives begins the row again."""
@@ -20,12 +20,15 @@ def going_on(work: Callable[[], T], *, arrived: Callable[[], int], clock: Clock,
     """Does the work, and again after a pause where its connection was cut; then a box may be out of reach for a while.
 
     `arrived` counts what has come through in all tries: while it grows the row of pauses begins again. `lost` is told
-    of each connection that was lost. Raises the last `SshFailure`, and at once what else the work raises.
+    of each connection that was lost. Raises the last `SshFailure`, and at once what else the work raises: also
+    `NoAnswer`, for which somebody has waited long enough and which a new connection does not mend.
     """
     tries = before = 0
     while True:
         try:
             return work()
+        except NoAnswer:
+            raise
         except SshFailure as failure:
             now = arrived()
             if now > before:
@@ -38,26 +41,31 @@ def going_on(work: Callable[[], T], *, arrived: Callable[[], int], clock: Clock,
             tries += 1
 
 
+@contextmanager
 def filled(
     open_workspace: Callable[[], Workspace],
     fill: Callable[[Workspace], T],
     *,
     clock: Clock,
     lost: Callable[[str], None],
-) -> tuple[Workspace, T]:
-    """An open workspace for the caller to leave, and what `fill` gave that put a tree into it.
+) -> Iterator[tuple[Workspace, T]]:
+    """A workspace, open while the block lasts, and what `fill` gave that put a tree into it.
 
-    What has arrived before a connection was lost is not sent again: a sync finds it there.
+    What has arrived before a connection was lost is not sent again: a sync finds it there. Where the workspace cannot
+    be opened at first that is raised at once.
     """
-    opened = 0
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_workspace())]
 
-    def once() -> tuple[Workspace, T]:
-        nonlocal opened
-        with ExitStack() as stack:
-            workspace = stack.enter_context(open_workspace())
-            opened = 1
-            given = fill(workspace)
-            stack.pop_all()
-            return workspace, given
+        def once() -> T:
+            if not opened:
+                opened.append(stack.enter_context(open_workspace()))
+            try:
+                return fill(opened[0])
+            except SshFailure:
+                opened.clear()
+                stack.close()
+                raise
 
-    return going_on(once, arrived=lambda: opened, clock=clock, lost=lost)
+        given = going_on(once, arrived=lambda: 1, clock=clock, lost=lost)
+        yield opened[0], given

@@ -2,8 +2,8 @@
 
 import shlex
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from msgspec import Struct
 
@@ -101,23 +101,25 @@ def run(
         sign_where_due(services, lease)
         if job.plain:
             return _run_plain(services, lease, endpoint, job, phases)
-        try:
-            workspace, told_of_tree = _opened(services, lease, endpoint, job, phases, prepare)
-        except NoAgent as without:
-            _require_plain(job, without, prepare is not None)
-            services.tell(
-                Stage(
-                    lease_id=lease.lease_id,
-                    slug=lease.slug,
-                    name="no python3 on the box",
-                    detail="the command ends with the connection, and nothing else is kept of it there",
+        with ExitStack() as stack:
+            try:
+                opened = stack.enter_context(_opened(services, lease, endpoint, job, phases, prepare))
+            except NoAgent as without:
+                _require_plain(job, without, prepare is not None)
+                services.tell(
+                    Stage(
+                        lease_id=lease.lease_id,
+                        slug=lease.slug,
+                        name="no python3 on the box",
+                        detail="the command ends with the connection, and nothing else is kept of it there",
+                    )
                 )
-            )
-            return _run_plain(services, lease, endpoint, job, phases)
-        with workspace:
-            return _run_kept(services, lease, workspace, job, phases, *told_of_tree)
+                return _run_plain(services, lease, endpoint, job, phases)
+            workspace, (digest, dirty) = opened
+            return _run_kept(services, lease, workspace, job, phases, digest, dirty)
 
 
+@contextmanager
 def _opened(
     services: Services,
     lease: Lease,
@@ -125,22 +127,25 @@ def _opened(
     job: Job,
     phases: Phases,
     prepare: Callable[[Workspace], tuple[str, bool | None]] | None,
-) -> tuple[Workspace, tuple[str | None, bool | None]]:
-    """The workspace, with the tree in it where there is one to copy, and what `prepare` gave of that."""
+) -> Iterator[tuple[Workspace, tuple[str | None, bool | None]]]:
+    """The workspace under its lock, with the tree in it where there is one, and what `prepare` gave of that."""
 
     def opened() -> Workspace:
         with phases.timed("ssh"):
             return open_workspace(services, lease, endpoint, job)
 
     if prepare is None:
-        return opened(), (None, None)
+        with opened() as workspace:
+            yield workspace, (None, None)
+        return
     from ledger.flows.going_on import filled
 
     def fill(workspace: Workspace) -> tuple[str, bool | None]:
         with phases.timed("sync"):
             return prepare(workspace)
 
-    return filled(opened, fill, clock=services.clock, lost=connection_lost(services, lease))
+    with filled(opened, fill, clock=services.clock, lost=connection_lost(services, lease)) as both:
+        yield both
 
 
 def connection_lost(services: Services, lease: Lease) -> Callable[[str], None]:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ledger.domain.errors import SshFailure
-from ledger.domain.ports import NoAgent, Place
+from ledger.domain.ports import NoAgent, NoAnswer, Place
 from providers.agent import frames, jsontext
 from providers.ssh.channel import Channel, ChannelLost, Opener
 from providers.ssh.install import NO_PYTHON, NOT_INSTALLED, install_line, start_line
@@ -29,10 +29,6 @@ _SILENT = "The box is there and does not answer: its disk may hang, or it may be
 
 class Refusal(SshFailure):
     """The box answered that it could not do it. `stage` is its own word for why (`disk-full`, `permission`…)."""
-
-
-class NoAnswer(SshFailure):
-    """The connection is there, and the box has not said in time what it was asked. Stage `session`."""
 
 
 class AgentSession:
@@ -142,7 +138,7 @@ class AgentSession:
                 if not self._take_in(lambda: end_s):
                     break
             except (TimeoutError, NoAnswer):
-                raise SshFailure(
+                raise NoAnswer(
                     f"{self.where}: the box did not begin to work within {HELLO_S:g} s.", stage="session"
                 ) from None
         code = self._channel.exit_code(_END_S)

@@ -16,6 +16,7 @@ from ledger.domain.ports import (
     Ended,
     Endpoint,
     Holder,
+    NoAnswer,
     Place,
     Probe,
     RemoteCommand,
@@ -24,7 +25,7 @@ from ledger.domain.ports import (
     Sink,
     UnknownRun,
 )
-from providers.ssh.agent_session import RECONNECT_S, AgentSession, NoAnswer, open_session
+from providers.ssh.agent_session import RECONNECT_S, AgentSession, open_session
 from providers.ssh.keys import LeaseKeys
 from providers.ssh.locking import take_lock
 

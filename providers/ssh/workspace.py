@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ledger.domain.errors import SshFailure
-from ledger.domain.ports import Endpoint, JobSpec, Place, Progress, Sink
-from providers.ssh.agent_session import AgentSession, NoAnswer, Refusal, open_session
+from ledger.domain.ports import Endpoint, JobSpec, NoAnswer, Place, Progress, Sink
+from providers.ssh.agent_session import AgentSession, Refusal, open_session
 from providers.ssh.channel import Opener
 from providers.ssh.install import quoted_folders
 from providers.ssh.running import RunningJob

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from ledger.domain.errors import SshFailure, SyncFailure
-from ledger.domain.ports import Ended, Workspace
+from ledger.domain.ports import Ended, NoAnswer, Workspace
 from ledger.flows.going_on import PAUSES_S, filled, going_on
 from ledger.flows.work import run
 from tests.flows.clock import VirtualClock
@@ -14,6 +14,7 @@ from tests.flows.test_follow import job
 from tests.flows.world import STARTED_AT, Program, World
 
 CUT = SshFailure("the connection was lost.", stage="session")
+SILENT = NoAnswer("the box was silent for 900 s", stage="session")
 AWAY = SshFailure("nobody answers", stage="tcp")
 
 
@@ -59,9 +60,10 @@ def test_the_pauses_grow_until_something_comes_through(tries: Sequence[BaseExcep
 @pytest.mark.parametrize(
     ("tries", "failure", "lost"),
     [
-        ((0, 0, 0, 0, 0, 0), CUT, 5),
-        ((7, AWAY, AWAY, AWAY, AWAY, AWAY), AWAY, 5),
+        ((0, 0, 0, 0, 0, 0), CUT, len(PAUSES_S)),
+        ((7, AWAY, AWAY, AWAY, AWAY, AWAY), AWAY, len(PAUSES_S)),
         ((AWAY,), AWAY, 0),
+        ((7, SILENT), SILENT, 1),
         ((SshFailure("another key", stage="host-key"),), None, 0),
         ((SyncFailure("the disk is full"),), None, 0),
     ],
@@ -73,7 +75,6 @@ def test_it_ends_with_what_a_new_connection_does_not_mend(
     with pytest.raises((SshFailure, SyncFailure)) as raised:
         work()
     assert (raised.value, len(work.lost)) == (failure or tries[0], lost)
-    assert lost in (0, len(PAUSES_S))
 
 
 def test_a_workspace_that_could_not_be_filled_is_left_and_the_one_that_was_is_open() -> None:
@@ -88,9 +89,23 @@ def test_a_workspace_that_could_not_be_filled_is_left_and_the_one_that_was_is_op
     def open_next() -> Workspace:
         return next(opened).opened(None, None, None, wait_s=0, waiting=None)  # type: ignore[no-any-return, arg-type]
 
-    workspace, given = filled(open_next, fill, clock=VirtualClock(STARTED_AT), lost=lambda _why: None)
-    assert (workspace.token, given) == (7, "digest")
-    assert [each.is_open for each in workspaces] == [False, True]
+    with filled(open_next, fill, clock=VirtualClock(STARTED_AT), lost=lambda _why: None) as (workspace, given):
+        assert (workspace is workspaces[1], given) == (True, "digest")  # type: ignore[comparison-overlap]
+        assert [each.is_open for each in workspaces] == [False, True]
+    assert [each.is_open for each in workspaces] == [False, False]
+
+
+def test_a_workspace_that_cannot_be_opened_at_first_is_not_tried_again() -> None:
+    tried: list[str] = []
+
+    def fails() -> Workspace:
+        tried.append("open")
+        raise CUT
+
+    unused = filled(fails, lambda _workspace: None, clock=VirtualClock(STARTED_AT), lost=tried.append)
+    with pytest.raises(SshFailure), unused:
+        pass
+    assert tried == ["open"]
 
 
 def test_a_run_whose_tree_was_torn_on_its_way_copies_on_and_begins_once(world: World, program: Program) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ledger.domain.errors import SshFailure
-from ledger.domain.ports import UnknownRun
+from ledger.domain.ports import NoAnswer, UnknownRun
 from providers.agent import frames, jsontext
 from providers.ssh import agent_session
-from providers.ssh.agent_session import AgentSession, NoAnswer
+from providers.ssh.agent_session import AgentSession
 from providers.ssh.box import NotStopped
 from tests.providers.site import HOLDER, WAIT_S, Seen, Site, shell, site_of
 from tests.providers.sshd import needs_sshd

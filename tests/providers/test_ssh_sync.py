@@ -105,13 +105,12 @@ def test_a_sync_whose_connection_is_cut_goes_on_over_another_one(synced: Synced,
         if files > 20 and len(lost) < 2:
             sshd.cut()
 
-    workspace, done = filled(
+    with filled(
         synced.open,
         lambda workspace: synced.put(workspace, may_rsync=may_rsync, progress=cut),
         clock=CLOCK,
         lost=lost.append,
-    )
-    with workspace:
+    ) as (_, done):
         assert (len(lost), done.files, done.overwritten) == (2, MANY, ())
     assert 0 < done.sent_files < MANY
     assert listing(synced.there) == listing(synced.root)
