@@ -6,7 +6,7 @@ every cause is told (W-30).
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cli.failures import error_object, without_keys
+from cli.failures import error_object, tell_failure
 from cli.render import note, say, table
 from ledger.domain.errors import RentrollError
 from ledger.flows.recover import NOT_BEGUN, Done
@@ -99,14 +99,6 @@ def tell_failures(report: Report) -> None:
             tell_failure(done.action.slug, done.error)
     for unknown in report.unknown:
         tell_failure(unknown.name, unknown.failure)
-
-
-def tell_failure(name: str, failure: RentrollError) -> None:
-    """One failure, in up to three lines of stderr."""
-    note(without_keys(f"{name}: {failure.code}: {failure.message}"))
-    for word, text in (("hint", failure.hint), ("next", failure.next_step)):
-        if text:
-            note(without_keys(f"  {word}: {text}"))
 
 
 def show(report: Report, *, dry_run: bool) -> None:

@@ -11,6 +11,7 @@ DIGITS = frozenset("0123456789")
 SCRIPT_MAX_BYTES = 512 * 1024
 """It travels in one piece."""
 QUOTES = ("'", '"')
+NOTHING_BEGUN = "nothing was begun"
 
 
 class Asked(NamedTuple):
@@ -115,23 +116,47 @@ def _require_name(name: str, where: str) -> None:
 def downloads(texts: Iterable[str]) -> list[Download]:
     """What `--download REMOTE[=LOCAL]` asks for, each time. Raises `UsageFailure` where it would have no place here."""
     found = []
+    made: list[str] = []
     for text in texts:
         remote, separator, local = text.partition("=")
         if not remote or (separator and not local):
             raise UsageFailure(f"--download {text}: write it as REMOTE or REMOTE=LOCAL")
-        require_place(local or ".", "--download")
+        made.append(_place_of(remote, local, made))
         found.append(Download(os.fsencode(remote), os.fsencode(local) if separator else None))
     return found
 
 
-def require_place(path: str, flag: str) -> None:
-    """Refuses a name below which, or as which, nothing can be written here: the command's end is too late for that."""
-    exists = os.path.exists(path)  # noqa: PTH110 - pathlib is not needed to run
-    at = path if exists else os.path.dirname(path.rstrip("/")) or "."  # noqa: PTH120
-    if not exists and not os.path.isdir(at):  # noqa: PTH112
-        raise UsageFailure(f"{flag}: there is no folder {at} here", hint="make it first; nothing was begun")
-    if not os.access(at, os.W_OK):
-        raise UsageFailure(f"{flag}: {at} cannot be written", hint="nothing was begun")
+def _place_of(remote: str, local: str, made: list[str]) -> str:
+    """What a download is to be here. Below what an earlier one has `made` there is nothing to look at yet."""
+    at = os.path.normpath(local or ".")
+    if os.path.isdir(at):  # noqa: PTH112 - pathlib is not needed to run
+        at, folder = os.path.normpath(f"{at}/{remote.rstrip('/').rpartition('/')[2]}"), at
+    else:
+        folder = os.path.dirname(at) or "."  # noqa: PTH120
+    if not any(f"{folder}/".startswith(f"{before}/") for before in made):
+        _require_folder(folder, "--download")
+    return at
+
+
+def require_file(path: str, flag: str) -> None:
+    """Refuses a name as which no file can be written here: the command's end is too late for that."""
+    if not path or os.path.isdir(path):  # noqa: PTH112 - pathlib is not needed to run
+        raise UsageFailure(f"{flag}: {path or 'nothing'} is not the name of a file", hint=NOTHING_BEGUN)
+    if os.path.exists(path):  # noqa: PTH110
+        _require_writable(path, flag)
+    else:
+        _require_folder(os.path.dirname(path) or ".", flag)  # noqa: PTH120
+
+
+def _require_folder(folder: str, flag: str) -> None:
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise UsageFailure(f"{flag}: there is no folder {folder} here", hint=f"make it first; {NOTHING_BEGUN}")
+    _require_writable(folder, flag)
+
+
+def _require_writable(path: str, flag: str) -> None:
+    if not os.access(path, os.W_OK):
+        raise UsageFailure(f"{flag}: {path} cannot be written", hint=NOTHING_BEGUN)
 
 
 def shown(command: tuple[str, ...], kind: str) -> str:

@@ -50,6 +50,16 @@ def report(failure: RentrollError, *, command: str | None, as_json: bool) -> int
     return RUN_FAILED if command == "run" else failure.exit_code
 
 
+def tell_failure(name: str, failure: RentrollError) -> None:
+    """One failure of several, in up to three lines of stderr: that of `name`, and what the command goes on after."""
+    from cli.render import note
+
+    note(without_keys(f"{name}: {failure.code}: {failure.message}"))
+    for word, text in (("hint", failure.hint), ("next", failure.next_step)):
+        if text:
+            note(without_keys(f"  {word}: {text}"))
+
+
 def without_keys(text: str) -> str:
     """The text without any API key of the environment, whole or the half that is its secret (SMK-03)."""
     for name in SECRET_VARIABLES:

@@ -34,9 +34,16 @@ def about(app: "App", lease: "Lease | Claim") -> Iterator[None]:
         yield
     except RentrollError as failure:
         failure.lease_id = failure.lease_id or lease.lease_id
-        if isinstance(failure, SshFailure) and failure.next_step is None:
+        if isinstance(failure, SshFailure) and failure.next_step is None and not _is_answer(failure):
             failure.next_step = look_at(app, lease.slug)
         raise
+
+
+def _is_answer(failure: SshFailure) -> bool:
+    """Whether the box has answered, so that there is nothing to look at: what it lacks, or does not know."""
+    from ledger.domain.ports import NoAgent, UnknownRun
+
+    return isinstance(failure, NoAgent | UnknownRun)
 
 
 def look_at(app: "App", slug: str) -> str:

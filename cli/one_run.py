@@ -11,13 +11,13 @@ from cli.alive import FIRST_WARNING, signs_of_life
 from cli.asked import Asked, Download
 from cli.belonging import require_ours
 from cli.chosen import RUN, existing
+from cli.failures import tell_failure
 from cli.leases import about
-from cli.outcome import exit_code, sink, told
+from cli.outcome import exit_code, name_who_tells, sink, told
 from cli.render import note
 from cli.staying import Policy
 from ledger.domain.errors import Interrupted, RentrollError, SshFailure, SyncFailure
 from ledger.domain.ports import Ended, NoAgent, WorkspaceBusy
-from ledger.flows.follow import NOT_TOLD
 from ledger.flows.phases import Phases
 from ledger.flows.work import Job, Left, run
 
@@ -218,7 +218,7 @@ class OneRun:
             if failure is not None:
                 self._say_what_is_left(lease, wanted, failure)
         for failure in failures if self.code != 0 else failures[1:]:
-            note(f"not downloaded ({failure.code}): {failure.message}")
+            tell_failure("not downloaded", failure)
         return failures[0] if failures else None
 
     def _say_what_is_left(self, lease: "Lease", wanted: "Download", failure: RentrollError) -> None:
@@ -250,9 +250,8 @@ class OneRun:
                     if failure is None and first is not None:
                         _say_it_is_gone(first)
                     return failure
-                if isinstance(first, Interrupted) and first.left == NOT_TOLD:
-                    tells = app.command_line("runs", "attach", self.run_id)
-                    first.left, first.lease_id = f"{NOT_TOLD}: `{tells}` tells", lease.lease_id
+                if isinstance(first, Interrupted):
+                    name_who_tells(app, first, lease.lease_id, self.run_id)
                 if self._leasing is not None:
                     from cli.watched import who_stops
 
@@ -315,7 +314,5 @@ def _say_it_is_gone(first: BaseException) -> None:
     """What a failure says of its box does not hold once that is given back."""
     if isinstance(first, Interrupted):
         first.left = None
-    elif isinstance(first, NoAgent):
-        first.next_step = None
-    elif isinstance(first, SyncFailure | SshFailure):
+    elif isinstance(first, SyncFailure | SshFailure) and not isinstance(first, NoAgent):
         first.hint, first.next_step = f"{first.hint}; {GONE}" if first.hint else GONE, None

@@ -14,11 +14,11 @@ from cli.actions import (
     failed_object,
     report_object,
     show,
-    tell_failure,
     tell_failures,
     told_once,
 )
 from cli.around import around_of, elsewhere
+from cli.failures import tell_failure
 from cli.leases import find, with_our_flags
 from cli.render import emit
 from ledger.domain.claim import Claim
@@ -100,7 +100,7 @@ def one_pass(
     if _is_anything_to_look_at(app, chosen):
         from cli.left_runs import settle_left_runs
 
-        settle_left_runs(app, chosen.claims, expires=expires)
+        settle_left_runs(app, chosen.claims, expires=expires, is_ending=is_ending)
         wish = Pass(around=ask, token=app.random_token(), only=chosen.only, is_ending=is_ending)
         dones = [_told_in_full(app, done) for done in recover(app.services(told_once(), key_required=False), wish)]
     dones += _needing_nothing(chosen, dones, ask(chosen.claims))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from cli.actions import action_object, tell_failure
+from cli.actions import action_object
+from cli.failures import tell_failure
 from cli.leases import find, with_our_flags
 from cli.render import emit, note, say
 from ledger.domain import events as e

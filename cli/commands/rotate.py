@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.app import OLD_KEY_VARIABLE, App
-from cli.failures import error_object
+from cli.failures import error_object, tell_failure
 from cli.options import LeaseName, as_json, endpoint
 from cli.render import emit, say, table
 from ledger.domain.errors import CredentialsFailure, RentrollError, UsageFailure
@@ -52,7 +52,6 @@ def _confirm(app: App, names: "Sequence[str]", *, as_json: bool) -> int:
 
     Gives the exit code of the first failure.
     """
-    from cli.actions import tell_failure
     from cli.leases import find, with_our_flags
 
     shown: list[dict[str, Any]] = []

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cli.app import App
-from cli.asked import asked_of, downloads, require_place, shown, variables
+from cli.asked import asked_of, downloads, require_file, shown, variables
 from cli.one_run import OneRun, Wish
 from cli.options import as_json, endpoint, lease_limits
 from cli.render import emit, note
@@ -86,7 +86,7 @@ def _wish(app: App, remote: tuple[str, ...], flags: dict[str, Any], *, as_json: 
     _refuse_what_does_not_go_together(remote, flags)
     for name in WRITTEN:
         if flags[name] is not None:
-            require_place(flags[name], f"--{_flag(name)}")
+            require_file(flags[name], f"--{_flag(name)}")
     policy = Policy(*(flags[name] for name in Policy._fields))
     job = None if flags["sync_only"] else asked_of(remote, shell=flags["shell"], script=flags["script"])
     trees = None

@@ -12,13 +12,13 @@ import click
 
 from cli.alive import signs_of_life
 from cli.app import App
-from cli.leases import find
+from cli.leases import about, find
 from cli.options import LeaseName, as_json
-from cli.outcome import exit_code_of, sink, told
+from cli.outcome import exit_code_of, name_who_tells, sink, told
 from cli.render import emit, note, say
 from cli.run_logs import STREAMS, RunLog, is_followed, read_from
 from cli.run_views import Viewed, all_runs, find_run, object_of, show, tell_what_stays, viewed
-from ledger.domain.errors import Conflict, NotFound, UsageFailure
+from ledger.domain.errors import Conflict, Interrupted, NotFound, UsageFailure
 from ledger.flows.attach import Attachment, attach, stop_run
 from ledger.flows.work import Left
 
@@ -77,7 +77,8 @@ def logs(app: App, run: str, follow: bool, only: str | None, jsonl: bool) -> Non
         time.sleep(LOOK_S)
     one = find_run(app, one.run.run_id)
     if one.run.is_open and one.claim is not None and one.claim.phase == "ready" and not is_followed(folder):
-        _from_the_box(app, one, printer, to_the_end=follow)
+        with about(app, one.claim):
+            _from_the_box(app, one, printer, to_the_end=follow)
 
 
 class _Printer:
@@ -178,18 +179,26 @@ def attach_command(app: App, run: str) -> int:
         )
         app.interrupts.doing = "stopping the command (Ctrl-C once more leaves it running)"
         try:
-            ended = attach(
-                app.services(told, with_provider=False),
-                wish,
-                lambda lease: signs_of_life(app, lease, "run", warns=True),
-            )
+            with _about(app, one):
+                ended = attach(
+                    app.services(told, with_provider=False),
+                    wish,
+                    lambda lease: signs_of_life(app, lease, "run", warns=True),
+                )
         except Left as left:
             left.lease_id, left.left = lease_id, f"{run_id} goes on"
+            raise
+        except Interrupted as interrupted:
+            name_who_tells(app, interrupted, lease_id, run_id)
             raise
         finally:
             app.interrupts.doing = None
     tell_what_stays(app, lease_id)
     return exit_code_of(ended.exit_code, ended.signal)
+
+
+def _about(app: App, one: Viewed) -> "contextlib.AbstractContextManager[None]":
+    return contextlib.nullcontext() if one.claim is None else about(app, one.claim)
 
 
 def _already_ended(one: Viewed) -> int:
@@ -217,7 +226,8 @@ def stop(app: App, run: str, as_json: bool) -> None:
         )
     if one.run.is_open:
         services = app.services(told, with_provider=False)
-        stop_run(services, lease_id, run_id, records=not is_followed(app.run_folder(run_id)))
+        with _about(app, one):
+            stop_run(services, lease_id, run_id, records=not is_followed(app.run_folder(run_id)))
         tell_what_stays(app, lease_id)
     one = find_run(app, run_id)
     if as_json:

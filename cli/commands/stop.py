@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from cli.app import App
+from cli.failures import error_object, tell_failure
 from cli.leases import find, find_or_only, with_our_flags
 from cli.options import LeaseName, as_json, endpoint
 from cli.progress import Progress
@@ -72,8 +73,6 @@ def _stop_one(app: App, name: str | None, reason: str, timeout_s: float, *, alon
         with_our_flags(app, failure)
         if alone:
             raise
-        from cli.actions import tell_failure
-
         tell_failure(claim.slug if claim else name or "stop", failure)
         return _action(claim, "stop", reason, "failed", failure, name), failure.exit_code
     return _action(app.book.claim(claim.lease_id), "stop", reason, str(lease.outcome)), 0
@@ -115,7 +114,5 @@ def _action(
         "result": result,
     }
     if failure is not None:
-        from cli.failures import error_object
-
         done["error"] = error_object(failure)["error"]
     return done

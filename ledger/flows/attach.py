@@ -106,23 +106,31 @@ def stop_run(services: Services, lease_id: str, run_id: str, *, records: bool) -
 
 
 def settle_runs(
-    services: Services, lease: Lease, *, may_be_beginning: bool, keep_log: Callable[[str, Ended], None]
+    services: Services,
+    lease: Lease,
+    *,
+    may_be_beginning: bool,
+    is_followed: Callable[[str], bool],
+    keep_log: Callable[[str, Ended], None],
 ) -> None:
-    """Asks the box how the open runs of a lease ended, and records it.
+    """Asks the box how the open runs of a lease ended, and records it; of one that is followed its follower does.
 
     `keep_log` is given each one that has ended with its end, before that is on record: from then on the box may go, and
     what the run wrote with it. One that the box does not know never began there, unless somebody is just beginning it.
     A box without python3 keeps no runs: theirs ended with their client. Raises `SshFailure` where the box cannot say.
     """
+    left = [run_id for run_id in lease.open_runs if not is_followed(run_id)]
+    if not left:
+        return
     try:
         told = {run.run_id: run for run in services.box.runs(endpoint_of(lease), place_of(lease))}
     except NoAgent:
         if may_be_beginning:
             raise
-        for run_id in lease.open_runs:
+        for run_id in left:
             _record(services, lease, run_id, _nothing(0, 0, 0), failure=PLAIN)
         return
-    for run_id in lease.open_runs:
+    for run_id in left:
         run = told.get(run_id)
         if run.running if run is not None else may_be_beginning:
             continue

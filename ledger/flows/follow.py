@@ -143,17 +143,18 @@ class _Beginning:
 
 
 def _wait(running: Running, gone: Callable[[], RentrollError | None]) -> Followed:
+    over: RentrollError | None = None
     while True:
         try:
-            return Followed(ended=running.wait(LOOK_S))
+            return Followed(ended=running.wait(LOOK_S if over is None else 0.0))
         except TimeoutError:
-            failure = gone()
-            if failure is not None:
+            if over is not None:
                 running.detach()
-                return Followed(ended=None, by=failure, is_unknown=True)
+                return Followed(ended=None, by=over, is_unknown=True)
+            over = gone()  # then its end is asked for once more: it may have come before its box went
         except SshFailure as failure:
             running.detach()
-            return Followed(ended=None, by=failure, is_unknown=isinstance(failure, UnknownRun))
+            return Followed(ended=None, by=over or failure, is_unknown=bool(over) or isinstance(failure, UnknownRun))
         except Exception as failure:  # noqa: BLE001 - whatever a sink raised, or the input: the job is no use any more
             return _send(running, HANG_UP, failure)
 

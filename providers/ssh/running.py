@@ -160,7 +160,8 @@ class RunningJob:
             if self._ended is not None:
                 self._session.close()
         except BaseException as error:  # noqa: BLE001  whatever it is, `wait` raises it to the caller
-            self._broken = self._broken or error
+            if self._broken is None:
+                self._break(error)
         finally:
             if self._feeder is not None:
                 self._feeder.stop()

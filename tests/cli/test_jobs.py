@@ -176,7 +176,7 @@ def test_a_file_that_is_not_there_fails_a_run_that_went_well(rentroll: Rentroll,
     ran = rentroll(*ON_BOX, "--download", "none", "--json", "--", "true")
     assert (ran.code, ran.error["code"], ran.error["exit_code"]) == (125, "sync", 6)
     ran = rentroll(*ON_BOX, "--download", "none", "--", "false")
-    assert (ran.code, "rentroll: not downloaded (sync): " in ran.err) == (1, True)
+    assert (ran.code, "rentroll: not downloaded: sync: " in ran.err) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,9 @@ def test_a_file_that_is_not_there_fails_a_run_that_went_well(rentroll: Rentroll,
         (("--download", "two=a/two"), "--download: there is no folder a here"),
         (("--junit", "no/out.xml"), "--junit: there is no folder no here"),
         (("--timing-json", "no/out.json"), "--timing-json: there is no folder no here"),
+        (("--download", "d=out", "--download", "two=outer/two"), "--download: there is no folder outer here"),
+        (("--junit", "."), "--junit: . is not the name of a file"),
+        (("--junit", ""), "--junit: nothing is not the name of a file"),
     ],
 )
 def test_what_has_no_place_here_is_refused_before_a_box_is_paid_for(
@@ -195,6 +198,25 @@ def test_what_has_no_place_here_is_refused_before_a_box_is_paid_for(
     ran = rentroll("run", "--no-sync", *words, "--json", "--", "true")
     assert (ran.code, ran.error["exit_code"], ran.error["message"]) == (125, 2, told)
     assert rentroll("list", "--all", "--json").json["leases"] == []
+
+
+def test_a_download_may_go_into_what_an_earlier_one_makes_and_takes_the_place_of_a_file(
+    rentroll: Rentroll, box: Any
+) -> None:
+    Path("new").write_text("old\n")
+    Path("new").chmod(0o444)
+    make = "mkdir -p a/b; echo one > a/b/one; echo two > two"
+    words = ("--download", "a=new-a", "--download", "two=new-a/b/two", "--download", "two=new", "--download", "a/b")
+    ran = rentroll(*ON_BOX, *words, "--download", "two=b/two", "--shell", "--", make)
+    assert ran.code == 0, ran.err
+    found = {str(path): path.read_text() for path in Path().rglob("*") if path.is_file()}
+    assert found == {
+        "new": "two\n",
+        "new-a/b/one": "one\n",
+        "new-a/b/two": "two\n",
+        "b/one": "one\n",
+        "b/two": "two\n",
+    }
 
 
 def test_of_a_download_that_failed_it_is_said_whether_it_can_be_had_yet(rentroll: Rentroll, box: Any) -> None:

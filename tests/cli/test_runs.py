@@ -3,60 +3,16 @@
 import json
 import os
 import signal
-import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli import left_runs
-from cli.app import App
 from cli.commands import runs
 from cli.outcome import sink
-from tests.cli.leftovers import killed_before
+from tests.cli.begun import ON_BOX, SLEEPS, WAITS, begun, ends_of, listed, only, phase
 from tests.cli.running import LEASE_ID, LIMIT_S, RUN_ID, TIME, Like, Number, Rentroll, finish, spawn, until
-
-ON_BOX = ("run", "--id", "box", "--no-sync")
-WAITS = "echo up; while [ ! -e {gate} ]; do sleep 0.02; done; echo done; exit 5"
-SLEEPS = ("sh", "-c", "echo up; exec sleep 60")
-
-
-@contextmanager
-def begun(*words: str) -> "Iterator[subprocess.Popen[bytes]]":
-    """A command as a process of its own, whose job has said that it is up."""
-    with spawn(words) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"up\n"
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-def listed(rentroll: Rentroll, *words: str) -> list[dict[str, Any]]:
-    runs: list[dict[str, Any]] = rentroll("runs", "--json", *words).json["runs"]
-    return runs
-
-
-def only(rentroll: Rentroll) -> dict[str, Any]:
-    (one,) = listed(rentroll)
-    return one
-
-
-def ends_of(rentroll: Rentroll) -> list[tuple[int | None, str | None, bool]]:
-    """The ends that the ledger has, in order: code, signal, and whether it was left to itself."""
-    rows = rentroll("events", "--type", "run-finished", "--jsonl").out.splitlines()
-    payloads = [json.loads(row)["payload"] for row in rows]
-    return [(each["exit_code"], each["signal"], each["detached"]) for each in payloads]
-
-
-def phase(rentroll: Rentroll) -> list[tuple[str, str]]:
-    return [(c["slug"], c["phase"]) for c in rentroll("list", "--all", "--json").json["leases"]]
 
 
 @pytest.mark.holds("W-29")
@@ -231,20 +187,6 @@ def test_what_comes_out_waits_for_the_reader_of_a_pipe_that_does_not_block() -> 
         assert taken.result(LIMIT_S) == data
 
 
-@pytest.mark.parametrize(("command", "boxes"), [("cleanup", []), ("recover", ["job"])])
-def test_a_box_that_is_deleted_in_any_case_is_not_asked_for_its_runs(
-    rentroll: Rentroll, monkeypatch: pytest.MonkeyPatch, command: str, boxes: list[str]
-) -> None:
-    """One whose time is over goes by `cleanup`; by `recover` only where its run has ended."""
-    asked: list[str] = []
-    monkeypatch.setattr(left_runs, "settle_runs", lambda _services, lease, **_: asked.append(lease.slug))
-    killed_before("run-finished", "run", "--no-sync", "--slug", "job", "--", "true")
-    now = App.now
-    monkeypatch.setattr(App, "now", lambda app: now(app) + timedelta(hours=3))
-    rentroll(command)
-    assert asked == boxes
-
-
 def test_the_logs_of_a_run_are_followed_to_its_end(rentroll: Rentroll, box: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with begun(*ON_BOX, "--", "sh", "-c", WAITS.format(gate=gate)) as process:
@@ -276,45 +218,6 @@ def test_stop_ends_a_run_whose_client_is_gone_and_records_it(rentroll: Rentroll,
         process.kill()
     assert rentroll("runs", "stop", "latest", "--json").json["run"]["signal"] == "INT"
     assert ends_of(rentroll) == [(None, "INT", False)]
-
-
-@pytest.mark.holds("HOLE-11")
-def test_a_box_that_a_run_leased_stays_while_its_job_runs_and_goes_once_that_has_ended(
-    rentroll: Rentroll, tmp_path: Path
-) -> None:
-    gate = tmp_path / "gate"
-    with begun("run", "--no-sync", "--slug", "job", "--", "sh", "-c", WAITS.format(gate=gate)) as process:
-        process.kill()
-        process.wait(LIMIT_S)
-    rentroll("recover")
-    assert phase(rentroll) == [("job", "ready")]
-
-    gate.touch()
-    run_id = only(rentroll)["run_id"]
-    until(lambda: rentroll("runs", "logs", run_id).out.endswith("done\n"))
-    rentroll("recover")
-    assert (phase(rentroll), ends_of(rentroll)) == ([("job", "released")], [(5, None, False)])
-
-
-def test_what_a_run_wrote_after_its_client_died_is_fetched_before_its_box_goes(
-    rentroll: Rentroll, tmp_path: Path
-) -> None:
-    """Of each stream what is kept of one: here the last 8 bytes."""
-    gate, over = tmp_path / "gate", tmp_path / "over"
-    script = f"echo up; while [ ! -e {gate} ]; do sleep 0.02; done; seq 100; echo wrong >&2; touch {over}"
-    with begun("run", "--no-sync", "--slug", "job", "--", "sh", "-c", script) as process:
-        process.kill()
-        process.wait(LIMIT_S)
-    gate.touch()
-    until(over.exists)
-
-    def released() -> bool:
-        rentroll("recover", env={"RENTROLL_RUNS_LOG_BYTES": "8"})
-        return phase(rentroll) == [("job", "released")]
-
-    until(released)
-    shown = rentroll("runs", "logs", "latest")
-    assert (shown.code, shown.out, shown.err) == (0, "\n99\n100\n", "wrong\n")
 
 
 def test_a_run_whose_lease_somebody_else_stops_ends_at_once_and_says_why(rentroll: Rentroll, box: Any) -> None:

@@ -206,7 +206,13 @@ def test_on_a_box_without_python3_a_run_whose_client_is_gone_has_ended(
     lease = program.acquire()
     program.services.book.record(lease.lease_id, started())
     with pytest.raises(NoAgent) if is_fresh else nullcontext():
-        settle_runs(program.services, world.lease(), may_be_beginning=is_fresh, keep_log=keeps_nothing)
+        settle_runs(
+            program.services,
+            world.lease(),
+            may_be_beginning=is_fresh,
+            is_followed=lambda _run_id: False,
+            keep_log=keeps_nothing,
+        )
 
     ends = [(end["exit_code"], end["detached"], end["failure"]) for end in world.payloads("run-finished")]
     gone = (None, False, "the box has no python3: the command ended with its connection")
@@ -221,17 +227,40 @@ def started() -> RunStarted:
     return RunStarted(run_id=RUN, command=("make",), work_dir="~/rentroll", repository=None, host="host", pid=1)
 
 
-def test_a_job_whose_box_somebody_gives_back_is_over_and_not_waited_for(world: World, program: Program) -> None:
-    def is_given_back(_running: FakeRunning) -> None:
+@pytest.fixture
+def is_given_back(program: Program) -> Step:
+    """A time-out during which somebody gives the box back."""
+
+    def stops(_running: FakeRunning) -> None:
         program.stop()
 
-    workspace = put(program, goes_on, is_given_back)
+    return stops
+
+
+def test_a_job_whose_box_somebody_gives_back_is_over_and_not_waited_for(
+    world: World, program: Program, is_given_back: Step
+) -> None:
+    workspace = put(program, goes_on, is_given_back, goes_on)
     with pytest.raises(SshFailure, match=rf"was given back meanwhile, and {RUN} with it"):
         run(program.services, job(program), no_signs_of_life)
 
-    assert workspace.seen == ["wait 3", "wait 3", "detach"]
+    assert workspace.seen == ["wait 3", "wait 3", "wait 0", "detach"]
     assert outcome(world)[:3] == (None, None, False)
     assert world.lease().open_runs == ()
+
+
+def test_an_end_that_came_just_before_the_box_went_is_the_end(
+    world: World, program: Program, is_given_back: Step
+) -> None:
+    put(program, is_given_back, ends(7))
+    assert run(program.services, job(program), no_signs_of_life).exit_code == 7
+    assert outcome(world) == (7, None, False, None)
+
+
+def test_a_connection_that_goes_with_its_box_is_no_failure_of_its_own(program: Program, is_given_back: Step) -> None:
+    put(program, is_given_back, fails(LOST))
+    with pytest.raises(SshFailure, match=rf"was given back meanwhile, and {RUN} with it"):
+        run(program.services, job(program), no_signs_of_life)
 
 
 def test_a_job_of_which_no_end_is_told_after_a_ctrl_c_is_said_to_go_on_maybe(program: Program) -> None:

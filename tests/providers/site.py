@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,14 @@ from tests.providers.sshd import LEASE, Sshd, serving
 
 WAIT_S = 60.0
 HOLDER = Holder(run_id="run_1", host="here", pid=1, purpose="run")
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Asks again until it is so. Raises `AssertionError` when the time is over."""
+    end_s = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < end_s, "it did not become so in time"
+        time.sleep(0.005)
 
 
 class Site:

@@ -25,7 +25,7 @@ from providers.ssh.keys import LeaseKeys, known_hosts_path
 from providers.ssh.multiplex import options, started, warm
 from providers.ssh.openssh import ssh_command
 from providers.ssh.system_ssh import open_channel
-from tests.providers.site import HOLDER, WAIT_S, Seen, Site, ended, shell, site_of
+from tests.providers.site import HOLDER, WAIT_S, Seen, Site, ended, shell, site_of, until
 from tests.providers.sshd import LEASE, keygen, needs_sshd
 
 pytestmark = [needs_sshd, pytest.mark.skipif(shutil.which("ssh") is None, reason="needs ssh")]
@@ -44,14 +44,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def connections(site: Site) -> int:
     """How many have been made to the server."""
     return site.server._accepted
-
-
-def until(condition: object) -> None:
-    assert callable(condition)
-    end_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
 
 
 def master_pid(site: Site) -> int:

@@ -17,6 +17,7 @@ from providers.ssh.hostkeys import pin
 from tests.agent.workspaces import contents, listing, no_progress, whole
 from tests.flows.clock import VirtualClock
 from tests.flows.world import STARTED_AT
+from tests.providers.site import until
 from tests.providers.sshd import LEASE, Sshd, needs_sshd, serving
 
 pytestmark = needs_sshd
@@ -103,6 +104,7 @@ def test_a_sync_whose_connection_is_cut_goes_on_over_another_one(synced: Synced,
 
     def cut(files: int, sent_bytes: int) -> None:
         if files > 20 and len(lost) < 2:
+            until(lambda: any(path.name.startswith("f") for path in synced.there.iterdir()))
             sshd.cut()
 
     with filled(
