@@ -10,6 +10,7 @@ from ledger.domain.errors import NotFound, RentrollError, SshFailure, UsageFailu
 if TYPE_CHECKING:
     from cli.app import App
     from ledger.domain.claim import Claim
+    from ledger.domain.errors import Interrupted
     from ledger.domain.state import Lease
 
 OURS = "rentroll "
@@ -49,6 +50,15 @@ def _is_answer(failure: SshFailure) -> bool:
 def look_at(app: "App", slug: str) -> str:
     """What a person types to see what has become of a box that does not answer."""
     return app.command_line("status", slug, "--refresh")
+
+
+def name_who_tells(app: "App", interrupted: "Interrupted", lease_id: str, run_id: str) -> None:
+    """Of a run that a box told no end of after a Ctrl-C: what tells whether it has ended."""
+    from ledger.flows.follow import NOT_TOLD
+
+    if interrupted.left == NOT_TOLD:
+        tells = app.command_line("runs", "attach", run_id)
+        interrupted.left, interrupted.lease_id = f"{NOT_TOLD}: `{tells}` tells", lease_id
 
 
 def find_or_only(app: "App", name: str | None) -> "Claim":

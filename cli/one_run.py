@@ -12,8 +12,8 @@ from cli.asked import Asked, Download
 from cli.belonging import require_ours
 from cli.chosen import RUN, existing
 from cli.failures import tell_failure
-from cli.leases import about
-from cli.outcome import exit_code, name_who_tells, sink, told
+from cli.leases import about, name_who_tells
+from cli.outcome import exit_code, sink, told
 from cli.render import note
 from cli.staying import Policy
 from ledger.domain.errors import Interrupted, RentrollError, SshFailure, SyncFailure

@@ -10,8 +10,6 @@ from cli.failures import RUN_FAILED
 from cli.render import note
 
 if TYPE_CHECKING:
-    from cli.app import App
-    from ledger.domain.errors import Interrupted
     from ledger.domain.ports import Ended
     from ledger.flows.services import Stage
 
@@ -34,15 +32,6 @@ def exit_code_of(code: int | None, name: str | None) -> int:
         return code
     number = signal.Signals.__members__.get(f"SIG{name}")
     return SIGNALS + number if number is not None else RUN_FAILED
-
-
-def name_who_tells(app: "App", interrupted: "Interrupted", lease_id: str, run_id: str) -> None:
-    """Of a run that a box told no end of after a Ctrl-C: what tells whether it has ended."""
-    from ledger.flows.follow import NOT_TOLD
-
-    if interrupted.left == NOT_TOLD:
-        tells = app.command_line("runs", "attach", run_id)
-        interrupted.left, interrupted.lease_id = f"{NOT_TOLD}: `{tells}` tells", lease_id
 
 
 def sink(descriptor: int) -> Callable[[bytes], None]:

@@ -12,9 +12,9 @@ import click
 
 from cli.alive import signs_of_life
 from cli.app import App
-from cli.leases import about, find
+from cli.leases import about, find, name_who_tells
 from cli.options import LeaseName, as_json
-from cli.outcome import exit_code_of, name_who_tells, sink, told
+from cli.outcome import exit_code_of, sink, told
 from cli.render import emit, note, say
 from cli.run_logs import STREAMS, RunLog, is_followed, read_from
 from cli.run_views import Viewed, all_runs, find_run, object_of, show, tell_what_stays, viewed
