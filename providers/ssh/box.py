@@ -8,7 +8,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ledger.domain.errors import Interrupted, SshFailure
 from ledger.domain.ports import (
@@ -152,15 +152,10 @@ class SshBox:
         told: Callable[[str], None] = _silent,
     ) -> "RunningJob":
         """Follows a run from these offsets, one that has ended as well. Raises UnknownRun, NoAgent, SshFailure."""
-        from providers.ssh.running import RunningJob, attach
+        from providers.ssh.running import RunningJob
 
         at = (from_stdout, from_stderr)
-        session = self.talk(endpoint, place)
-        try:
-            attached = attach(session, run_id, at, has_input=stdin is not None)
-        except BaseException:
-            session.close()
-            raise
+        session, attached = self._attached(endpoint, place, run_id, at, has_input=stdin is not None)
         running = RunningJob(
             session,
             run_id,
@@ -212,6 +207,28 @@ class SshBox:
         from providers.ssh.multiplex import warm
 
         warm(endpoint, self._keys.root)
+
+    def _attached(
+        self, endpoint: Endpoint, place: Place, run_id: str, at: tuple[int, int], *, has_input: bool
+    ) -> tuple[AgentSession, dict[str, Any]]:
+        """A channel on which a run is followed, and the box's answer.
+
+        The box hangs up on who comes in the moment in which a run ends; so what is lost before it answers is asked for
+        once more.
+        """
+        from providers.ssh.running import attach
+
+        may_hang_up = True
+        while True:
+            session = self.talk(endpoint, place)
+            try:
+                return session, attach(session, run_id, at, has_input=has_input)
+            except BaseException as failure:
+                session.close()
+                is_answer = isinstance(failure, NoAnswer | UnknownRun)
+                if not may_hang_up or is_answer or not isinstance(failure, SshFailure):
+                    raise
+                may_hang_up = False
 
     def _opener(self, endpoint: Endpoint) -> "Opener":
         return lambda line: self._open(endpoint, line)

@@ -13,6 +13,7 @@ from providers.agent import frames, jsontext
 from providers.ssh import agent_session
 from providers.ssh.agent_session import AgentSession
 from providers.ssh.box import NotStopped
+from providers.ssh.running import RunningJob
 from tests.providers.site import HOLDER, WAIT_S, Seen, Site, shell, site_of
 from tests.providers.sshd import needs_sshd
 
@@ -36,7 +37,13 @@ class SilentSite:
 
         Until its channel ends it takes what is sent, or nothing of it.
         """
-        then = "exec cat >/dev/null" if takes else f"exec python3 -c '{TAKES_NOTHING}'"
+        self._says(after, times, then="exec cat >/dev/null" if takes else f"exec python3 -c '{TAKES_NOTHING}'")
+
+    def hangs_up(self, *, times: int) -> None:
+        """So many times the agent greets and ends with the first thing that it is asked; then it is itself again."""
+        self._says(HELLO, times, then="head -c 1 >/dev/null")
+
+    def _says(self, after: bytes, times: int, *, then: str) -> None:
         folder = self.site.home
         (folder / "said").write_bytes(after)
         (folder / "times").write_text("x" * times)
@@ -62,8 +69,22 @@ def silent(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
         yield SilentSite(site, monkeypatch)
 
 
-def attached(site: Site) -> object:
+def attached(site: Site) -> RunningJob:
     return site.box.attach(site.endpoint, site.place, "run_a", on_stdout=Seen().out, on_stderr=Seen().err)
+
+
+def test_a_box_that_hangs_up_on_who_attaches_as_a_run_ends_is_asked_once_more(silent: SilentSite) -> None:
+    silent.hangs_up(times=1)
+    running = attached(silent.site)
+    assert running.wait(WAIT_S).exit_code == 0
+    running.detach()
+
+
+def test_a_box_that_hangs_up_again_is_a_connection_that_was_lost(silent: SilentSite) -> None:
+    silent.hangs_up(times=2)
+    with pytest.raises(SshFailure, match="the connection was lost"):
+        attached(silent.site)
+    attached(silent.site).detach()
 
 
 def copied(site: Site) -> object:
